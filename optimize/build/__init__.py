@@ -1,0 +1,1 @@
+"""Stages that make models. Needs the extra ``build`` (torch, transformers, datasets, optimum)."""

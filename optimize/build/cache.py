@@ -1,0 +1,91 @@
+"""Stages cached under the digest of all that they depend on.
+
+A stage's folder is built aside and renamed, so that an interrupted run leaves nothing
+half-written; its unfinished folder stays for the next run to resume from.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+WORK = "work"  # training checkpoints, inside the unfinished folder; never part of the result
+
+
+def default_root() -> Path:
+    """The user's cache folder for this package."""
+    return platformdirs.user_cache_path("optimize")
+
+
+class StageCache:
+    """Folders by stage name and key.
+
+    Args:
+        root: where they are kept.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def folder(self, stage: str, key: str, build: Callable[[Path, Path], None]) -> Path:
+        """The stage's folder, built when it is not there yet.
+
+        Args:
+            stage: a name, for people who look into the cache.
+            key: digest of all that the stage depends on.
+            build: fills the folder given first; the second is a place for checkpoints, which a
+                later run finds as an interrupted one left it.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        done = self._root / f"{stage}-{key[:20]}"
+        if done.is_dir():
+            return done
+        with FileLock(f"{done}.lock"):
+            if not done.is_dir():
+                aside = Path(f"{done}.unfinished")
+                result = aside / "result"
+                shutil.rmtree(result, ignore_errors=True)
+                result.mkdir(parents=True)
+                build(result, aside / WORK)
+                result.rename(done)
+                shutil.rmtree(aside, ignore_errors=True)
+        return done
+
+
+def key_of(parts: Mapping[str, Any], modules: Sequence[str], libraries: Sequence[str]) -> str:
+    """The digest of what a stage depends on.
+
+    Args:
+        parts: settings, digests of the inputs, keys of the stages before; JSON values.
+        modules: file names in ``optimize/build`` whose code makes the result.
+        libraries: distributions whose version may change it.
+    """
+    content = {
+        "parts": parts,
+        "code": {name: code_digest(Path(__file__).parent / name) for name in modules},
+        "libraries": library_versions(libraries),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def library_versions(libraries: Sequence[str]) -> dict[str, str]:
+    """Installed version of each distribution."""
+    return {name: metadata.version(name) for name in libraries}
+
+
+def code_digest(path: Path) -> str:
+    """SHA-256 of a module's syntax tree: a comment or docstring does not retrain a model."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""PyTorch to ONNX: export through optimum, pin versions, fuse attention, prove parity."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from optimize.records import Manifest
+from optimize.runtime import MODEL_NAME, TextEncoder, open_session
+from optimize.settings import ExportSettings
+
+# Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.
+FUSED_AS = {
+    "bert": "bert",
+    "distilbert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "camembert": "bert",
+    "electra": "bert",
+}
+PARITY_BATCHES = (1, 2, 7)
+PARITY_LENGTHS = (1, 16, 128)
+
+
+class ExportError(RuntimeError):
+    """An exported model that is not the PyTorch model; the message holds the worst example."""
+
+
+def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) -> None:
+    """Write ``model`` as an ONNX file with dynamic batch and length, fused where that applies.
+
+    Args:
+        model: any encoder classifier; left as it was.
+        target: the file to write.
+        settings: opset and IR version, which bound the oldest onnxruntime that loads the file.
+    """
+    with TemporaryDirectory() as work:
+        raw = _exported(model, Path(work), settings.opset)
+        family = FUSED_AS.get(model.config.model_type)
+        if settings.fuse and family is not None:
+            graph = _fused(raw, family, model.config)
+        else:
+            graph = onnx.load(str(raw))
+    graph.ir_version = settings.ir_version
+    _import_used_domains(graph)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(target))
+
+
+def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    # The fusion patterns know eager attention; scaled_dot_product_attention is not fused
+    # (onnxruntime issue 23864).
+    config = copy.deepcopy(model.config)
+    eager = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    eager.load_state_dict(model.state_dict())
+    eager.eval().float()
+    onnx_export_from_model(
+        eager,
+        folder,
+        opset=opset,
+        task="text-classification",
+        do_validation=False,  # parity is checked below, on real texts
+    )
+    return folder / MODEL_NAME
+
+
+def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions(family)
+    # Quantizing a fused embedding layer is not supported (quantization.md, trap 12).
+    options.enable_embed_layer_norm = False
+    heads = getattr(config, "num_attention_heads", None) or config.n_heads
+    hidden = getattr(config, "hidden_size", None) or config.dim
+    fused = optimizer.optimize_model(
+        str(raw),
+        model_type=family,
+        num_heads=heads,
+        hidden_size=hidden,
+        optimization_options=options,
+        opt_level=0,
+    )
+    return fused.model
+
+
+def _import_used_domains(graph: onnx.ModelProto) -> None:
+    """Import the domains that a node uses, and no other: a runtime may not know an unused one."""
+    used = {node.domain for node in graph.graph.node} | {""}
+    kept = {entry.domain: entry.version for entry in graph.opset_import if entry.domain in used}
+    del graph.opset_import[:]
+    for domain in sorted(used):
+        graph.opset_import.append(onnx.helper.make_opsetid(domain, kept.get(domain, 1)))
+
+
+def fused_attention_nodes(path: Path) -> int:
+    """How many attention blocks were fused."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return sum(node.op_type in ("Attention", "MultiHeadAttention") for node in graph.node)
+
+
+def versions(path: Path) -> tuple[int, int]:
+    """(opset of the default domain, IR version) of an ONNX file."""
+    model = onnx.load(str(path), load_external_data=False)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return opset, model.ir_version
+
+
+def check_parity(
+    model: PreTrainedModel,
+    folder: Path,
+    manifest: Manifest,
+    texts: Sequence[str],
+    tolerance: float,
+) -> float:
+    """Compare an exported model's logits with PyTorch's over real texts.
+
+    Every batch size of ``PARITY_BATCHES`` is tried at every length of ``PARITY_LENGTHS``, with
+    texts joined or cut to that many tokens.
+
+    Returns:
+        The largest absolute difference of a logit.
+
+    Raises:
+        ExportError: above ``tolerance``, or another argmax; names the worst text.
+    """
+    session = open_session((folder / MODEL_NAME).read_bytes(), 0, folder)
+    wanted = {node.name for node in session.get_inputs()}
+    worst = 0.0
+    positions = getattr(model.config, "max_position_embeddings", 512) - 2
+    for length in PARITY_LENGTHS:
+        tokens = min(length + 2, positions)  # two special tokens
+        encoder = TextEncoder(folder, manifest.model_copy(update={"max_length": tokens}))
+        joined = [" ".join([*texts[start:], *texts[:start]])[: length * 12] for start in range(7)]
+        for size in PARITY_BATCHES:
+            for rows, batch in encoder.batches(joined[:size], size):
+                feed = {name: array for name, array in batch.items() if name in wanted}
+                ours = session.run(None, feed)[0]
+                theirs = _torch_logits(model, feed)
+                gap = np.abs(ours - theirs).max(axis=1)
+                worst = max(worst, float(gap.max()))
+                _refuse_gap(ours, theirs, gap, [joined[row] for row in rows], tolerance)
+    return worst
+
+
+def _torch_logits(
+    model: PreTrainedModel, feed: dict[str, NDArray[np.int64]]
+) -> NDArray[np.float32]:
+    model.eval()
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
+        logits: NDArray[np.float32] = model(**tensors).logits.float().numpy()
+    return logits
+
+
+def _refuse_gap(
+    ours: NDArray[np.float32],
+    theirs: NDArray[np.float32],
+    gap: NDArray[np.float32],
+    texts: Sequence[str],
+    tolerance: float,
+) -> None:
+    wrong = ~(gap <= tolerance) | (ours.argmax(axis=1) != theirs.argmax(axis=1))
+    if wrong.any():
+        row = int(np.argmax(np.where(wrong, np.nan_to_num(gap, nan=np.inf), -1)))
+        raise ExportError(
+            f"the ONNX model answers {int(ours[row].argmax())} where PyTorch answers "
+            f"{int(theirs[row].argmax())}, logits differ by up to {gap[row]:.2e} (tolerance "
+            f"{tolerance:.0e}, batch {len(texts)}) for {texts[row][:80]!r}. Try export.fuse = "
+            "false, or another export.opset."
+        )

@@ -1,0 +1,67 @@
+"""Distillation losses: pure functions of tensors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T²·KL(teacher ‖ student) at temperature T, averaged over the batch.
+
+    The factor T² keeps the gradient's scale when T changes (Hinton, Vinyals and Dean 2015,
+    "Distilling the Knowledge in a Neural Network", section 2).
+
+    Args:
+        student_logits: shape (batch, labels).
+        teacher_logits: shape (batch, labels).
+        temperature: above 0.
+
+    Returns:
+        A scalar in nats.
+    """
+    _check_shapes(student_logits, teacher_logits)
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0")
+    divergence = functional.kl_div(
+        functional.log_softmax(student_logits / temperature, dim=-1),
+        functional.log_softmax(teacher_logits / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return divergence * temperature**2
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float,
+    alpha: float,
+) -> Tensor:
+    """alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015).
+
+    Args:
+        student_logits: shape (batch, labels).
+        teacher_logits: shape (batch, labels).
+        labels: class ids, shape (batch,).
+        temperature: above 0; softens both distributions of the KL term.
+        alpha: weight of the labels, in [0, 1].
+
+    Returns:
+        A scalar.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must be in [0, 1]")
+    soft = soft_target_loss(student_logits, teacher_logits, temperature)
+    return alpha * functional.cross_entropy(student_logits, labels) + (1 - alpha) * soft
+
+
+def _check_shapes(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student logits have shape {tuple(student_logits.shape)}, the teacher's "
+            f"{tuple(teacher_logits.shape)}; both need the same examples and labels"
+        )
+
+

@@ -1,0 +1,105 @@
+"""The student before it learns: a checkpoint, or chosen layers of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
+
+from optimize.build.checkpoint import load_backbone, load_classifier, load_tokenizer
+from optimize.settings import StudentSettings
+
+LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layers")
+
+
+class StudentError(ValueError):
+    """A student that cannot be made as asked; the message gives values and remedy."""
+
+
+def make_student(
+    settings: StudentSettings, teacher: str, label_names: Sequence[str], seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Initialise the student.
+
+    Args:
+        settings: checkpoint and layers.
+        teacher: folder of the fine-tuned teacher; ``checkpoint = "teacher"`` starts from it.
+        label_names: class names, for a checkpoint that has no head for them yet.
+        seed: for the weights of a new head.
+    """
+    set_seed(seed)
+    if settings.checkpoint == "teacher":
+        model, tokenizer = load_classifier(teacher), load_tokenizer(teacher)
+    else:
+        model = load_backbone(settings.checkpoint, label_names, settings.revision)
+        tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
+    keep_layers(model, settings.layers)
+    return model, tokenizer
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Number of weights, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def keep_layers(model: PreTrainedModel, layers: int | Sequence[int] | None) -> None:
+    """Drop encoder layers in place.
+
+    Args:
+        model: any encoder whose layers are one ``ModuleList`` (BERT, DistilBERT, MiniLM, MPNet,
+            RoBERTa and their like).
+        layers: how many, or which, counted from 1; ``None`` keeps all.
+
+    Raises:
+        StudentError: no such layer list, or a layer that does not exist.
+    """
+    if layers is None:
+        return
+    owner, name, stack = _layer_stack(model)
+    chosen = chosen_layers(layers, len(stack))
+    setattr(owner, name, torch.nn.ModuleList(stack[layer - 1] for layer in chosen))
+    for key in LAYER_COUNT_KEYS:
+        if hasattr(model.config, key):
+            setattr(model.config, key, len(chosen))
+
+
+def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...]:
+    """Layers to keep, counted from 1 and rising.
+
+    A number n takes n layers evenly spaced from the first to the last (for n = 1, the first).
+
+    Raises:
+        StudentError: more layers than there are, or one out of range or twice.
+    """
+    if isinstance(layers, int):
+        if not 1 <= layers <= available:
+            raise StudentError(
+                f"student.layers = {layers}, but the model has {available} layers; ask for 1 to "
+                f"{available}"
+            )
+        step = (available - 1) / max(layers - 1, 1)
+        return tuple(int(1 + index * step) for index in range(layers))
+    chosen = tuple(layers)
+    if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(
+        range(1, available + 1)
+    ):
+        raise StudentError(
+            f"student.layers = {list(chosen)}: layers are counted from 1 to {available}, each "
+            "once, in rising order"
+        )
+    return chosen
+
+
+def _layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
+    base = model.base_model
+    for path in ("encoder.layer", "transformer.layer", "encoder.layers", "layers"):
+        parent_path, _, name = path.rpartition(".")
+        parent = getattr(base, parent_path, None) if parent_path else base
+        stack = getattr(parent, name, None)
+        if isinstance(stack, torch.nn.ModuleList) and parent is not None:
+            return parent, name, stack
+    raise StudentError(
+        f"{type(model).__name__} has no list of encoder layers that could be cut; leave out "
+        "student.layers, or give student.checkpoint a smaller model"
+    )

@@ -1,0 +1,1 @@
+"""Stages that measure and decide. Needs the extra ``judge``; never imports torch."""

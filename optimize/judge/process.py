@@ -1,0 +1,180 @@
+"""The parent's side of a worker: start it, ask it, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from optimize.judge.worker import PROTOCOL
+
+WORKER_MODULE = "optimize.judge.worker"
+# A worker that is silent this long is taken for hung. Loading torch on a busy machine takes
+# tens of seconds.
+ANSWER_TIMEOUT_S = 600.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class WorkerError(RuntimeError):
+    """A worker that did not start, answer, or speak this protocol; holds what it printed."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How to start one worker.
+
+    Attributes:
+        name: for messages and results.
+        folder: the variant's folder.
+        threads: of every inference.
+        command: interpreter and module; another interpreter is another onnxruntime.
+    """
+
+    name: str
+    folder: Path
+    threads: int
+    command: tuple[str, ...] = field(default=(sys.executable, "-m", WORKER_MODULE))
+
+
+class WorkerProcess:
+    """A running worker. Use as a context manager; leaving it ends the child.
+
+    Args:
+        spec: what to start.
+        text: the first text it answers, which ends its start-up.
+
+    Raises:
+        WorkerError: it failed, with what it wrote to standard error.
+    """
+
+    def __init__(self, spec: WorkerSpec, text: str) -> None:
+        self.spec = spec
+        self._errors = tempfile.TemporaryFile()
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            spec.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(spec.threads),
+        )
+        self._selector = selectors.DefaultSelector()
+        if self._process.stdout is None:
+            raise WorkerError(f"worker {spec.name}: no pipe to {spec.command[0]}")
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        self._buffer = b""
+        try:
+            first = {"folder": str(spec.folder), "threads": spec.threads, "text": text}
+            self.about = self._exchange(first)
+            self.startup_s = time.perf_counter() - started
+            self._check_protocol()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """One request, one answer.
+
+        Raises:
+            WorkerError: it failed or died.
+        """
+        return self._exchange({"op": op, **arguments})
+
+    def close(self) -> None:
+        """End the child and wait for it."""
+        self._selector.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    pass
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_protocol(self) -> None:
+        theirs = self.about.get("protocol")
+        if theirs != PROTOCOL:
+            raise WorkerError(
+                f"worker {self.spec.name} speaks protocol {theirs}, this judge {PROTOCOL}: install "
+                f"the same version of optimize for {self.spec.command[0]}"
+            )
+
+    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed("it ended before it was asked") from None
+        answer: dict[str, Any] = json.loads(self._read_line())
+        if "error" in answer:
+            raise self._failed(answer["error"])
+        return answer
+
+    def _read_line(self) -> bytes:
+        # The parent sleeps in the selector while the child is measured: it must not spin.
+        end = time.monotonic() + ANSWER_TIMEOUT_S
+        while b"\n" not in self._buffer:
+            if not self._selector.select(max(0.0, end - time.monotonic())):
+                raise self._failed(f"no answer in {ANSWER_TIMEOUT_S:.0f} s")
+            chunk = os.read(self._selector_fd(), 1 << 16)
+            if not chunk:
+                raise self._failed("it ended without an answer")
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _selector_fd(self) -> int:
+        (key,) = self._selector.get_map().values()
+        return int(key.fd)
+
+    def _failed(self, why: str) -> WorkerError:
+        self._errors.seek(0)
+        printed = self._errors.read().decode(errors="replace").strip().splitlines()[-15:]
+        tail = "\n".join(f"    {line}" for line in printed)
+        return WorkerError(
+            f"worker {self.spec.name} ({' '.join(self.spec.command)}): {why}"
+            + (f"\n  its last words:\n{tail}" if tail else "")
+        )
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The child's environment: thread counts set before any library reads them, no network."""
+    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return {
+        **os.environ,
+        **counts,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(_import_roots()),
+    }
+
+
+def _import_roots() -> Sequence[str]:
+    """This package's own folder first, so that a child runs the code that started it."""
+    own = str(Path(__file__).resolve().parents[2])
+    before = os.environ.get("PYTHONPATH", "")
+    return [own, *before.split(os.pathsep)] if before else [own]

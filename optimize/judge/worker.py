@@ -1,0 +1,175 @@
+"""The child process that holds one model and answers over a pipe: one JSON object a line.
+
+Runs under any interpreter that has the base layer (``python -m optimize.judge.worker``). torch is
+imported only to load a PyTorch variant.
+
+Protocol 1. First line in: ``folder``, ``threads``, ``text``. The child loads the model, answers
+that text and reports ``ready``. Then one answer a request: ``workload``, ``warm``, ``block``,
+``predict``, ``memory``, ``exit``. An answer with ``error`` ends the child.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from optimize.machine import peak_rss_bytes
+from optimize.runtime import Classifier, Logits, TextEncoder, read_manifest, softmax
+
+PROTOCOL = 1
+
+
+class Model(Protocol):
+    """What a worker asks of the model that it holds."""
+
+    def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
+        """Probabilities of shape (texts, labels)."""
+
+
+class TorchClassifier:
+    """A PyTorch variant of a kit, as one would serve it: eval, inference mode, its own threads."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        torch.set_num_threads(threads)
+        self._manifest = read_manifest(folder)
+        self._encoder = TextEncoder(folder, self._manifest)
+        self._torch = torch
+        self._model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+        ).eval()
+        self._inputs = set(self._model.forward.__code__.co_varnames)
+
+    def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
+        """Probabilities of shape (texts, labels)."""
+        scores = np.empty((len(texts), len(self._manifest.labels)), dtype=np.float32)
+        for rows, batch in self._encoder.batches(texts, batch_size):
+            with self._torch.inference_mode():
+                feed = {
+                    name: self._torch.from_numpy(array)
+                    for name, array in batch.items()
+                    if name in self._inputs
+                }
+                scores[rows] = self._model(**feed).logits.numpy()
+        return softmax(scores / self._manifest.temperature)
+
+
+class Worker:
+    """One model and the workloads that it was told."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._workloads: dict[str, list[list[str]]] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request."""
+        operation = getattr(self, f"_{request.pop('op')}")
+        result: dict[str, Any] = operation(**request)
+        return result
+
+    def _workload(self, name: str, batches: list[list[str]]) -> dict[str, Any]:
+        self._workloads[name] = batches
+        return {}
+
+    def _warm(self, name: str, seconds: float) -> dict[str, Any]:
+        """Call until time is up, and tell the mean duration of the later half of the calls."""
+        durations: list[int] = []
+        end = time.perf_counter() + seconds
+        while len(durations) < 3 or time.perf_counter() < end:
+            durations += self._timed(name, len(durations), 1)
+        later = durations[len(durations) // 2 :]
+        return {"mean_s": sum(later) / len(later) / 1e9}
+
+    def _block(self, name: str, offset: int, calls: int) -> dict[str, Any]:
+        """Durations of so many calls in nanoseconds; no garbage is collected in between."""
+        gc.collect()
+        gc.disable()
+        try:
+            return {"ns": self._timed(name, offset, calls)}
+        finally:
+            gc.enable()
+
+    def _timed(self, name: str, offset: int, calls: int) -> list[int]:
+        batches = self._workloads[name]
+        durations = []
+        for call in range(offset, offset + calls):
+            batch = batches[call % len(batches)]
+            start = time.perf_counter_ns()
+            self._model.predict_proba(batch, batch_size=len(batch))
+            durations.append(time.perf_counter_ns() - start)
+        return durations
+
+    def _predict(self, texts: list[str], batch_size: int) -> dict[str, Any]:
+        probabilities = self._model.predict_proba(texts, batch_size=batch_size)
+        best = probabilities.argmax(axis=1)
+        confidence = probabilities[np.arange(len(best)), best]
+        return {
+            "labels": best.tolist(),
+            "confidences": [float(value) for value in confidence],
+            "finite": bool(np.isfinite(probabilities).all()),
+        }
+
+    def _memory(self) -> dict[str, Any]:
+        return {"peak_rss_bytes": peak_rss_bytes()}
+
+    def _exit(self) -> dict[str, Any]:
+        raise SystemExit(0)
+
+
+def load(folder: Path, threads: int) -> Model:
+    """The model in a variant's folder."""
+    if read_manifest(folder).format == "torch":
+        return TorchClassifier(folder, threads)
+    return Classifier(folder, threads=threads)
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Load the model named in the first line, then answer line by line until told to exit."""
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    try:
+        first = json.loads(requests.readline())
+        model = load(Path(first["folder"]), first["threads"])
+        model.predict_proba([first["text"]], batch_size=1)
+        say({"ready": True, "protocol": PROTOCOL, **_about(), "peak_rss_bytes": peak_rss_bytes()})
+        worker = Worker(model)
+        for line in requests:
+            say(worker.answer(json.loads(line)))
+    except Exception as error:  # whatever it is, the parent has to hear of it
+        say({"error": f"{type(error).__name__}: {error}"})
+        raise SystemExit(1) from error
+
+
+def _about() -> dict[str, Any]:
+    """Versions of what answers here."""
+    about = {"python": platform.python_version()}
+    for library in ("onnxruntime", "tokenizers", "numpy", "torch", "transformers"):
+        module = sys.modules.get(library)
+        if module is not None:
+            about[library] = str(module.__version__)
+    return about
+
+
+def main() -> None:
+    """Keep standard output for the protocol: what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

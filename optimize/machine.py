@@ -1,0 +1,150 @@
+"""What this machine is: cores one may use, instruction sets, CPU model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+CPU_INFO = Path("/proc/cpuinfo")
+
+# From the widest INT8 kernels to the narrowest: the first that the CPU has is its class, since
+# the kernel that runs decides both the speed and, without VNNI, the scores of an INT8 model.
+ISA_CLASSES = (
+    "amx_int8",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512f",
+    "avx2",
+    "i8mm",
+    "asimddp",
+    "asimd",
+)
+OTHER_ISA = "other"
+
+
+def available_cores(cpu_max: Path = CPU_MAX) -> int:
+    """Cores that this process may use: its affinity, cut by the container's CPU quota.
+
+    Thread pools size themselves to the host's cores (onnxruntime issue 29510), which in a
+    container with a quota means threads that wait for each other.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cpu_quota(cpu_max)
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cpu_quota(cpu_max: Path = CPU_MAX) -> float | None:
+    """The cgroup v2 quota in cores, or ``None`` where there is none."""
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+@lru_cache(maxsize=1)
+def isa_flags() -> tuple[str, ...]:
+    """The instruction sets of :data:`ISA_CLASSES` that this CPU has, widest first."""
+    flags = _cpu_flags()
+    return tuple(name for name in ISA_CLASSES if name in flags)
+
+
+def isa_class() -> str:
+    """The widest instruction set that INT8 kernels can use here, or ``other``."""
+    flags = isa_flags()
+    return flags[0] if flags else OTHER_ISA
+
+
+def has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_model() -> str:
+    """The CPU's own name, or the machine's architecture where it has none."""
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    for line in _cpu_info_lines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    if sys.platform == "darwin":
+        arm = {"i8mm": "FEAT_I8MM", "asimddp": "FEAT_DotProd", "bf16": "FEAT_BF16"}
+        flags = {name for name, key in arm.items() if _sysctl(f"hw.optional.arm.{key}") == "1"}
+        if platform.machine() == "arm64":
+            flags.add("asimd")
+        return flags | set(_sysctl("machdep.cpu.leaf7_features").lower().split())
+    for line in _cpu_info_lines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def _cpu_info_lines() -> list[str]:
+    try:
+        return CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _sysctl(key: str) -> str:
+    command = ["sysctl", "-n", key]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def peak_rss_bytes() -> int:
+    """Peak resident memory of this process."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Disturbance:
+    """What took the cores away since the last look: hypervisor steal and quota throttling."""
+
+    def __init__(self, stat: Path = Path("/proc/stat"), cpu_stat: Path = CPU_STAT) -> None:
+        self._stat = stat
+        self._cpu_stat = cpu_stat
+        self._before = self._read()
+
+    def since_last(self) -> tuple[float, float]:
+        """(seconds stolen, seconds throttled) since the last call, 0 where it is not told."""
+        now = self._read()
+        stolen, throttled = now[0] - self._before[0], now[1] - self._before[1]
+        self._before = now
+        return stolen, throttled
+
+    def _read(self) -> tuple[float, float]:
+        stolen = throttled = 0.0
+        try:
+            # cpu user nice system idle iowait irq softirq steal …, in clock ticks
+            first = self._stat.read_text(encoding="ascii").split("\n", 1)[0].split()
+            stolen = int(first[8]) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            pass
+        try:
+            for line in self._cpu_stat.read_text(encoding="ascii").splitlines():
+                key, _, value = line.partition(" ")
+                if key == "throttled_usec":
+                    throttled = int(value) / 1e6
+        except (OSError, ValueError):
+            pass
+        return stolen, throttled

