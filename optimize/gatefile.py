@@ -83,7 +83,9 @@ class GateTable(Table):
         for role in ("candidate", "reference"):
             word = getattr(self, role, None)
             if word is not None and word not in variants:
-                raise ValueError(f"gates.{name}.{role} {word!r} is not one of {', '.join(variants)}")
+                raise ValueError(
+                    f"gates.{name}.{role} {word!r} is not one of {', '.join(variants)}"
+                )
         judged = self.judged_workloads(workloads)
         for key in self.by:
             workload, _, isa = key.partition("@")

@@ -58,6 +58,13 @@ def isa_flags() -> tuple[str, ...]:
     return tuple(name for name in ISA_CLASSES if name in flags)
 
 
+def multiplies_u8s8_exactly() -> bool:
+    """Whether the U8S8 kernels cannot saturate: all but x86-64 without VNNI."""
+    flags = isa_flags()
+    x86 = "avx2" in flags or "avx512f" in flags
+    return not x86 or bool({"amx_int8", "avx512_vnni", "avx_vnni"} & set(flags))
+
+
 def isa_class() -> str:
     """The widest instruction set that INT8 kernels can use here, or ``other``."""
     flags = isa_flags()

@@ -159,8 +159,8 @@ class JudgeSettings(Section):
         blocks: timing blocks in one replicate.
         quick_blocks: the same in quick mode.
         block_ms: least duration of one variant's part of a block.
-        startups: fresh processes per variant for start-up time and memory.
         budget_s: seconds of timing after which what is undecided stays inconclusive.
+        drop_gates: gates by name that this run does without; the report says so.
     """
 
     variants: tuple[str, ...] = VARIANTS
@@ -174,10 +174,10 @@ class JudgeSettings(Section):
     }
     control: str = "student-int8"
     blocks: int = Field(default=24, ge=4)
-    quick_blocks: int = Field(default=12, ge=4)
+    quick_blocks: int = Field(default=8, ge=4)
     block_ms: float = Field(default=20.0, gt=0)
-    startups: int = Field(default=5, ge=1)
     budget_s: float = Field(default=1800.0, gt=0)
+    drop_gates: tuple[str, ...] = ()
 
 
 class Settings(Section):
@@ -196,11 +196,21 @@ class Settings(Section):
     @model_validator(mode="after")
     def _gates_name_what_is_measured(self) -> Settings:
         """A gate on a variant or workload that nobody measures would be silently off."""
-        for name, gate in self.gates.items():
+        for name in self.judge.drop_gates:
+            if name not in self.gates:
+                raise ValueError(
+                    f"judge.drop_gates {name!r} is not one of the gates {', '.join(self.gates)}"
+                )
+        for name, gate in self.active_gates.items():
             gate.check_names(name, self.judge.variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judge.variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
         return self
+
+    @property
+    def active_gates(self) -> dict[str, Gate]:
+        """The gates that are decided: all but those dropped by name."""
+        return {n: gate for n, gate in self.gates.items() if n not in self.judge.drop_gates}
 
 
 def load(
@@ -223,6 +233,13 @@ def load(
         source = f"[tool.optimize] of {(project / 'pyproject.toml').name}"
     else:
         table, source = _extended(_read_recipe(DEFAULT_RECIPE), ()), f"recipe {DEFAULT_RECIPE}"
+    return with_overrides(table, source, overrides)
+
+
+def with_overrides(
+    table: Mapping[str, Any], source: str, overrides: Iterable[str]
+) -> tuple[Settings, str]:
+    """A whole recipe's table with ``key.path=value`` assignments laid over it."""
     for assignment in overrides:
         table = _merge(table, _assignment(assignment))
         source += f", {assignment}"
@@ -244,8 +261,7 @@ def parse(table: Mapping[str, Any], source: str) -> Settings:
         return Settings.model_validate(table)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
-            f"{_given(fault)}"
+            f"  {'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}{_given(fault)}"
             for fault in error.errors(include_url=False)
         ]
         raise SettingsError(f"{source} is not usable:\n" + "\n".join(lines)) from None

@@ -96,7 +96,7 @@ def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTraine
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    model = _pretrained(
+    return _pretrained(  # type: ignore[no-any-return]
         AutoModelForSequenceClassification,
         checkpoint,
         revision,
@@ -104,7 +104,6 @@ def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTraine
         dtype=torch.float32,
         **more,
     )
-    return model  # type: ignore[no-any-return]
 
 
 def _label_maps(names: Sequence[str]) -> dict[str, Any]:

@@ -58,9 +58,7 @@ class DistillationTrainer(Trainer):
         if teacher_logits is None:
             loss = functional.cross_entropy(logits, labels)
         else:
-            loss = distillation_loss(
-                logits, teacher_logits, labels, self.temperature, self.alpha
-            )
+            loss = distillation_loss(logits, teacher_logits, labels, self.temperature, self.alpha)
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
 

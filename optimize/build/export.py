@@ -92,7 +92,8 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
         optimization_options=options,
         opt_level=0,
     )
-    return fused.model
+    graph: onnx.ModelProto = fused.model
+    return graph
 
 
 def _import_used_domains(graph: onnx.ModelProto) -> None:

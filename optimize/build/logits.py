@@ -92,7 +92,9 @@ def import_precomputed(
         with np.load(source, allow_pickle=False) as arrays:
             names, logits = [str(name) for name in arrays["labels"]], arrays[split]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise LogitsError(f"{source} has no readable arrays 'labels' and {split!r}: {error}") from error
+        raise LogitsError(
+            f"{source} has no readable arrays 'labels' and {split!r}: {error}"
+        ) from error
     if sorted(names) != sorted(label_names):
         raise LogitsError(
             f"{source} has logits for {len(names)} labels, the data has {len(label_names)}; they "

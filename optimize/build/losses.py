@@ -63,5 +63,3 @@ def _check_shapes(student_logits: Tensor, teacher_logits: Tensor) -> None:
             f"student logits have shape {tuple(student_logits.shape)}, the teacher's "
             f"{tuple(teacher_logits.shape)}; both need the same examples and labels"
         )
-
-

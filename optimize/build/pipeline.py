@@ -211,7 +211,9 @@ class _Build:
         parts = {
             "settings": settings,
             "data": self.splits.digest,
-            "variants": {name: FileEntry.of(path / MANIFEST_NAME).sha256 for name, path in variants.items()},
+            "variants": {
+                name: FileEntry.of(path / MANIFEST_NAME).sha256 for name, path in variants.items()
+            },
         }
 
         def make(result: Path, work: Path) -> None:
@@ -234,9 +236,7 @@ class _Build:
 
         return self._stage("kit", parts, ("pipeline.py",), ("pydantic",), make)
 
-    def _save_torch(
-        self, model: Any, tokenizer: Any, folder: Path, recipe: dict[str, Any]
-    ) -> None:
+    def _save_torch(self, model: Any, tokenizer: Any, folder: Path, recipe: dict[str, Any]) -> None:
         from optimize.build.student import parameter_count
 
         model.save_pretrained(folder, safe_serialization=True)

@@ -38,7 +38,9 @@ def quantize(recipe: QuantizationRecipe, source: Path, target: Path) -> None:
     finally:
         root.setLevel(level)
     model = onnx.load(str(target))
-    if not any("Integer" in node.op_type or node.op_type == "QAttention" for node in model.graph.node):
+    if not any(
+        "Integer" in node.op_type or node.op_type == "QAttention" for node in model.graph.node
+    ):
         raise QuantizeError(f"{recipe} left no integer matrix product in {source}")
     model.ir_version = ir_version  # the quantizers write their own
     onnx.save(model, str(target))

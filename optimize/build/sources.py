@@ -227,7 +227,7 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], Rows]] = {
 
 
 def _read_clinc(path: Path) -> RawSplits:
-    """CLINC150's own layout (Larson et al. 2019): ``train``, ``oos_train``, ``val``, …"""
+    """CLINC150's own layout (Larson et al. 2019): keys ``train``, ``oos_train``, ``val`` and so on."""
     try:
         content = json.loads(_text_of(path))
     except ValueError as error:
@@ -256,9 +256,7 @@ def _read_hub(settings: DataSettings) -> RawSplits:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(
-            settings.source, settings.config, revision=settings.revision
-        )
+        loaded = datasets.load_dataset(settings.source, settings.config, revision=settings.revision)
     except Exception as error:  # the Hub client's errors have no common base class
         raise DataError(
             f"the Hub data set {settings.source!r} (configuration {settings.config}, revision "

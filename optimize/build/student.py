@@ -81,8 +81,10 @@ def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...
         step = (available - 1) / max(layers - 1, 1)
         return tuple(int(1 + index * step) for index in range(layers))
     chosen = tuple(layers)
-    if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(
-        range(1, available + 1)
+    if (
+        not chosen
+        or list(chosen) != sorted(set(chosen))
+        or not set(chosen) <= set(range(1, available + 1))
     ):
         raise StudentError(
             f"student.layers = {list(chosen)}: layers are counted from 1 to {available}, each "

@@ -1,0 +1,3 @@
+"""Loads the plugin for this repository's own benchmarks."""
+
+pytest_plugins = ["optimize.plugin"]

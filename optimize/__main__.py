@@ -1,0 +1,7 @@
+"""``python -m optimize`` is the command ``optimize``."""
+
+import sys
+
+from optimize.cli import main
+
+sys.exit(main())

@@ -1,0 +1,99 @@
+"""Scores of one variant, and paired counts of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.judge.kit import Examples
+from optimize.judge.process import WorkerError, WorkerProcess
+from optimize.judge.proportions import (
+    expected_calibration_error,
+    macro_f1,
+    macro_f1_interval,
+    wilson_interval,
+)
+from optimize.judge.records import Predictions, Scores, Span
+
+EVALUATION_BATCH = 32
+
+
+class PairedCounts(NamedTuple):
+    """What two variants answer to the same examples.
+
+    Attributes:
+        worse: the reference is right and the candidate wrong (b).
+        better: the reverse (c).
+        agreeing: both give the same label.
+        examples: n.
+    """
+
+    worse: int
+    better: int
+    agreeing: int
+    examples: int
+
+    @property
+    def drop(self) -> float:
+        """(b − c)/n as a share."""
+        return (self.worse - self.better) / self.examples
+
+
+def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Predictions:
+    """Ask a worker for its answers.
+
+    Raises:
+        WorkerError: a probability is not finite.
+    """
+    answer = worker.ask("predict", texts=list(texts), batch_size=batch_size)
+    if not answer["finite"]:
+        raise WorkerError(
+            f"worker {worker.spec.name} answered a probability that is not finite; the model is "
+            "broken, build it again"
+        )
+    return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
+
+
+def score(predictions: Predictions, examples: Examples, classes: int) -> Scores:
+    """Accuracy, F1 and calibration, with intervals."""
+    answers = np.asarray(predictions.labels, dtype=np.int64)
+    right = answers == examples.labels
+    correct, size = int(right.sum()), len(right)
+    return Scores(
+        examples=size,
+        correct=correct,
+        accuracy_interval=_span(wilson_interval(correct, size)),
+        macro_f1=macro_f1(examples.labels, answers, classes),
+        macro_f1_interval=_span(macro_f1_interval(examples.labels, answers, classes)),
+        calibration_error=expected_calibration_error(predictions.confidences, right),
+    )
+
+
+def compare(
+    reference: Predictions, candidate: Predictions, labels: NDArray[np.int64]
+) -> PairedCounts:
+    """Paired counts over the same examples.
+
+    Raises:
+        ValueError: the two did not answer the same number of examples.
+    """
+    theirs, ours = np.asarray(reference.labels), np.asarray(candidate.labels)
+    if not len(theirs) == len(ours) == len(labels):
+        raise ValueError(
+            f"{len(theirs)} answers of the reference, {len(ours)} of the candidate, "
+            f"{len(labels)} labels: they must be of the same examples"
+        )
+    before, after = theirs == labels, ours == labels
+    return PairedCounts(
+        worse=int((before & ~after).sum()),
+        better=int((~before & after).sum()),
+        agreeing=int((theirs == ours).sum()),
+        examples=len(labels),
+    )
+
+
+def _span(interval: tuple[float, float]) -> Span:
+    return Span(low=interval[0], high=interval[1])

@@ -1,0 +1,341 @@
+"""Measurements and limits to verdicts: pure functions.
+
+Every rule states what must hold and negates it, so that a NaN fails closed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.gatefile import (
+    AccuracyGate,
+    FidelityGate,
+    Gate,
+    MemoryGate,
+    SizeGate,
+    SpeedupGate,
+    StartupGate,
+    limit_words,
+)
+from optimize.judge.accuracy import PairedCounts, compare
+from optimize.judge.proportions import examples_needed, tango_interval, tango_noninferior
+from optimize.judge.records import (
+    Control,
+    GateResult,
+    Mode,
+    Predictions,
+    Series,
+    Span,
+    Timing,
+    VariantFacts,
+    Verdict,
+)
+from optimize.judge.stats import (
+    UNDEFINED,
+    Interval,
+    SequentialVerdict,
+    block_log_ratio,
+    decide,
+    percentile_interval,
+    sd_of,
+    sequential_timing,
+)
+
+REMEDIES = {
+    "size": "fewer student.layers, a smaller student.checkpoint, or an INT8 recipe that covers "
+    "the embeddings",
+    "speedup": "fewer student.layers, export.fuse = true, or another quantize.recipe; compare the "
+    "fingerprints, an ISA without VNNI is slower in INT8",
+    "accuracy": "more distill.epochs, more student.layers, another distill.temperature; against "
+    "the fp32 student another quantize.recipe",
+    "fidelity": "another quantize.recipe; `ort-dynamic` keeps a scale per channel",
+    "startup": "a smaller model or tokenizer",
+    "memory": "a smaller model, or fewer judge.threads",
+}
+MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gates are decided on.
+
+    Attributes:
+        variants: facts by variant.
+        timing: all times.
+        controls: the A/A control, by workload.
+        predictions: answers of each variant to the judged split.
+        labels: true class ids of that split.
+        isa: instruction-set class of this machine.
+        mode: ``quick`` decides timings by the central 95 % of block ratios.
+    """
+
+    variants: Mapping[str, VariantFacts]
+    timing: Timing
+    controls: Mapping[str, Control]
+    predictions: Mapping[str, Predictions]
+    labels: NDArray[np.int64]
+    isa: str
+    mode: Mode
+
+
+def decide_all(
+    gates: Mapping[str, Gate], evidence: Evidence, workloads: tuple[str, ...]
+) -> tuple[GateResult, ...]:
+    """The verdict of every gate on every workload that it judges."""
+    timed = timing_gates(gates, workloads)
+    return tuple(
+        _decide(name, gate, workload, evidence, timed)
+        for name, gate in gates.items()
+        for workload in gate.judged_workloads(workloads)
+    )
+
+
+def timing_gates(gates: Mapping[str, Gate], workloads: tuple[str, ...]) -> int:
+    """How many decisions share the error rate of the timings; at least 1."""
+    speedups = [gate for gate in gates.values() if isinstance(gate, SpeedupGate)]
+    return max(1, sum(len(gate.judged_workloads(workloads)) for gate in speedups))
+
+
+def control_of(
+    workload: str, reference: Series, candidate: Series, mode: Mode, shared: int
+) -> Control:
+    """The A/A control: holds when the interval of the ratio includes 1."""
+    outcome = timing_verdict(reference, candidate, 0.0, mode, shared)
+    low, high = outcome.interval
+    return Control(
+        workload=workload,
+        ratio=math.exp(outcome.estimate_log) if math.isfinite(outcome.estimate_log) else 0.0,
+        interval=_ratio_span(outcome.interval),
+        holds=low <= 0.0 <= high,
+    )
+
+
+def timing_verdict(
+    reference: Series, candidate: Series, limit: float, mode: Mode, shared: int
+) -> SequentialVerdict:
+    """The decision on one pair of series.
+
+    Args:
+        reference: its times.
+        candidate: the same blocks of the candidate.
+        limit: log of the least ratio t_reference / t_candidate.
+        mode: full mode decides by the sequential looks; quick mode by the central 95 % of the
+            ratios of all blocks, which is wider than an interval of their centre.
+        shared: timing gates among which the error rate is split.
+    """
+    pairs = list(zip(reference.blocks_s, candidate.blocks_s, strict=True))
+    # A replicate in which every block was disturbed has nothing to say.
+    replicates = [block_log_ratio(*pair) if pair[0] else math.nan for pair in pairs]
+    if mode == "full":
+        return sequential_timing(replicates, limit, shared)
+    ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
+    interval = percentile_interval(ratios) if ratios else UNDEFINED
+    return SequentialVerdict(
+        verdict=decide(interval, limit),
+        estimate_log=float(np.median(ratios)) if ratios else math.nan,
+        interval=interval,
+        replicates_used=len(pairs),
+        look=None,
+        level=0.025,
+        sd_log=sd_of(replicates),
+        noisy=False,
+    )
+
+
+def _decide(
+    name: str, gate: Any, workload: str | None, evidence: Evidence, timed: int
+) -> GateResult:
+    def result(verdict: Verdict, measured: str, reason: str, **more: Any) -> GateResult:
+        remedy = "" if verdict == "pass" else more.pop("remedy", REMEDIES[gate.kind])
+        more.pop("remedy", None)
+        return GateResult(
+            gate=name,
+            kind=gate.kind,
+            candidate=gate.candidate,
+            reference=getattr(gate, "reference", None),
+            workload=workload,
+            verdict=verdict,
+            measured=measured,
+            limit=limit_words(gate, workload, evidence.isa),
+            limit_value=gate.limit(workload, evidence.isa),
+            reason=reason,
+            remedy=remedy,
+            **more,
+        )
+
+    for variant in _needed(gate):
+        facts = evidence.variants.get(variant)
+        why = "the kit does not hold it" if facts is None else facts.missing
+        if why is not None:
+            remedy = (
+                "install what it needs, or let the recipe say that this run does without: "
+                f"judge.drop_gates = [{name!r}]"
+            )
+            return result("fail", "—", f"{variant} is not measurable: {why}", remedy=remedy)
+    limit = gate.limit(workload, evidence.isa)
+    rule = RULES[type(gate)]
+    return rule(gate, workload, limit, evidence, timed, result)
+
+
+def _needed(gate: Any) -> list[str]:
+    """Variants that must have been run; a size is read off the files."""
+    if isinstance(gate, SizeGate):
+        return []
+    return [gate.candidate, *([gate.reference] if hasattr(gate, "reference") else [])]
+
+
+Result = Callable[..., GateResult]
+
+
+def _size(
+    gate: SizeGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    ours, theirs = (seen.variants[role].size_bytes for role in (gate.candidate, gate.reference))
+    # In integers: allowed ≤ theirs · (100 − limit)/100, the limit in millionths of a percent.
+    allowed = theirs * (100_000_000 - round(limit * 1_000_000)) // 100_000_000
+    reduction = 100 * (1 - ours / theirs)
+    measured = f"{ours:,} bytes, {reduction:.1f} % below {gate.reference}"
+    if ours <= allowed:
+        return result("pass", measured, f"{allowed - ours:,} bytes to spare", value=reduction)
+    return result(
+        "fail", measured, f"{ours - allowed:,} bytes above the {allowed:,} allowed", value=reduction
+    )
+
+
+def _speedup(
+    gate: SpeedupGate, workload: str, limit: float, seen: Evidence, timed: int, result: Result
+) -> GateResult:
+    series = seen.timing.series.get(workload, {})
+    if gate.reference not in series or gate.candidate not in series:
+        return result("fail", "—", f"no times of {workload}", remedy="measure the workload")
+    outcome = timing_verdict(
+        series[gate.reference], series[gate.candidate], math.log(limit), seen.mode, timed
+    )
+    ratio, span = math.exp(outcome.estimate_log), _ratio_span(outcome.interval)
+    measured = f"{ratio:.2f}× {_brackets(span)}"
+    more: dict[str, Any] = {"value": ratio if math.isfinite(ratio) else None, "interval": span}
+    control = seen.controls.get(workload)
+    if control is None or not control.holds:
+        told = "was not measured" if control is None else f"gave {control.ratio:.3f}×"
+        return result(
+            "inconclusive",
+            measured,
+            f"the A/A control {told} where equal workers must give 1: this run's times cannot "
+            "be trusted",
+            remedy=MORE_REPLICATES,
+            **more,
+        )
+    if outcome.verdict == "pass":
+        reason = f"{100 * (ratio / limit - 1):.0f} % above the limit"
+    elif outcome.verdict == "fail":
+        reason = f"{100 * (1 - ratio / limit):.0f} % below the limit, the whole interval with it"
+    elif outcome.noisy:
+        reason = f"replicates scatter by {100 * outcome.sd_log:.1f} %, too much to decide"
+        more["remedy"] = MORE_REPLICATES
+    else:
+        reason = f"{limit:g} is within the interval after {outcome.replicates_used} replicates"
+        more["remedy"] = MORE_REPLICATES
+    return result(outcome.verdict, measured, reason, **more)
+
+
+def _accuracy(
+    gate: AccuracyGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    counts = compare(
+        seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
+    )
+    margin = limit / 100
+    interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
+    span = Span(low=100 * interval.low, high=100 * interval.high)
+    drop = 100 * counts.drop
+    measured = f"drop {drop:+.2f} pp {_brackets(span)}"
+    more: dict[str, Any] = {"value": drop, "interval": span}
+    words = _enough_words(counts, margin)
+    if tango_noninferior(counts.worse, counts.better, counts.examples, margin):
+        return result("pass", measured, words, **more)
+    if interval.low > margin:
+        return result("fail", measured, f"{drop - limit:.2f} pp above the limit for sure", **more)
+    if counts.drop >= margin:
+        return result("fail", measured, f"{drop - limit:.2f} pp above the limit", **more)
+    return result("inconclusive", measured, words, remedy=_more_examples(counts, margin), **more)
+
+
+def _enough_words(counts: PairedCounts, margin: float) -> str:
+    """How many examples the margin, and 1 pp, would need at the discordance that was seen."""
+    share = (counts.worse + counts.better) / counts.examples
+    told = (
+        f"{counts.worse} lost, {counts.better} won of {counts.examples} examples; "
+        f"{100 * margin:g} pp needs {_count(examples_needed(margin, share, counts.drop))}"
+    )
+    if margin > 0.01:
+        told += f", 1 pp would need {_count(examples_needed(0.01, share, counts.drop))}"
+    return told
+
+
+def _more_examples(counts: PairedCounts, margin: float) -> str:
+    share = (counts.worse + counts.better) / counts.examples
+    needed = _count(examples_needed(margin, share, counts.drop))
+    return f"judge {needed} examples instead of {counts.examples}; or {REMEDIES['accuracy']}"
+
+
+def _count(needed: int | None) -> str:
+    return "more than any number" if needed is None else f"{needed:,}"
+
+
+def _fidelity(
+    gate: FidelityGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    counts = compare(
+        seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
+    )
+    agreement = 100 * counts.agreeing / counts.examples
+    changed = counts.examples - counts.agreeing
+    measured = f"{agreement:.2f} % agree"
+    allowed = math.floor(counts.examples * (100 - limit) / 100 + 1e-9)
+    verdict: Verdict = "pass" if changed <= allowed else "fail"
+    reason = f"{changed} of {counts.examples} labels differ, {allowed} allowed"
+    return result(verdict, measured, reason, value=agreement)
+
+
+def _startup(
+    gate: StartupGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    seconds = float(np.median(seen.timing.startup_s[gate.candidate]))
+    verdict: Verdict = "pass" if seconds <= limit else "fail"
+    reason = f"median of {len(seen.timing.startup_s[gate.candidate])} fresh processes"
+    return result(verdict, f"{seconds:.2f} s", reason, value=seconds)
+
+
+def _memory(
+    gate: MemoryGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    peaks = seen.timing.peak_rss_bytes[gate.candidate]
+    mib = float(np.median(peaks)) / 2**20
+    verdict: Verdict = "pass" if mib <= limit else "fail"
+    return result(verdict, f"{mib:.0f} MiB", f"median of {len(peaks)} fresh processes", value=mib)
+
+
+RULES: dict[type, Callable[..., GateResult]] = {
+    SizeGate: _size,
+    SpeedupGate: _speedup,
+    AccuracyGate: _accuracy,
+    FidelityGate: _fidelity,
+    StartupGate: _startup,
+    MemoryGate: _memory,
+}
+
+
+def _ratio_span(interval: Interval) -> Span:
+    low, high = (math.exp(end) if math.isfinite(end) else None for end in interval)
+    return Span(low=low, high=high)
+
+
+def _brackets(span: Span) -> str:
+    low, high = ("…" if end is None else f"{end:.2f}" for end in (span.low, span.high))
+    return f"[{low}, {high}]"

@@ -1,0 +1,146 @@
+"""A kit on disk, read and checked: variants and the texts that they are judged on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.judge.records import VariantFacts
+from optimize.records import KIT_NAME, KIT_SCHEMA, MANIFEST_NAME, FileEntry, KitManifest, Manifest
+from optimize.runtime import MODEL_NAME, BundleError, read_manifest
+
+WEIGHTS = (MODEL_NAME, "model.safetensors")
+
+
+class KitError(ValueError):
+    """A kit that cannot be judged; the message gives the fact, the values and the remedy."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model under measurement."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    missing: str | None = None
+
+    @property
+    def facts(self) -> VariantFacts:
+        """Size and identity, read off the manifest and the files themselves."""
+        files = self.manifest.files
+        weights = next(name for name in WEIGHTS if name in files)
+        return VariantFacts(
+            # The files' own bytes, not the manifest's word for them.
+            size_bytes=sum((self.folder / name).stat().st_size for name in files),
+            parameters=self.manifest.parameters,
+            model_sha256=files[weights].sha256,
+            missing=self.missing,
+        )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts of one split and their class ids, equally long."""
+
+    texts: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What :func:`read_kit` found."""
+
+    folder: Path
+    manifest: KitManifest
+    variants: dict[str, Variant]
+
+    def examples(self, split: str) -> Examples:
+        """The texts of ``validation`` or ``test``."""
+        path = self.folder / self.manifest.splits[split]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        position = {name: index for index, name in enumerate(self.manifest.labels)}
+        labels = np.array([position[row["label"]] for row in rows], dtype=np.int64)
+        return Examples(tuple(row["text"] for row in rows), labels)
+
+    def with_bundle(self, bundle: Path, variant: str) -> Kit:
+        """The same kit with a bundle in place of one of its variants.
+
+        Raises:
+            KitError: the bundle's labels are not the kit's.
+        """
+        manifest = read_manifest(bundle)
+        if manifest.labels != self.manifest.labels:
+            other = sorted(set(manifest.labels) ^ set(self.manifest.labels))[:5]
+            raise KitError(
+                f"{bundle} has {len(manifest.labels)} labels, the kit {len(self.manifest.labels)}"
+                f"; differing: {other or 'only their order'}. Judge a bundle with a kit built "
+                "from the same data."
+            )
+        changed = Variant(variant, bundle, manifest)
+        return replace(self, variants={**self.variants, variant: changed})
+
+
+def read_kit(folder: Path) -> Kit:
+    """Read a kit and check the digests of its texts and manifests.
+
+    The weights are checked by the worker that loads them.
+
+    Raises:
+        KitError: missing, of another schema version, or changed since it was built.
+    """
+    path = folder / KIT_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KitError(
+            f"{folder} has no {KIT_NAME}: it is not a kit. `optimize build --out DIR` leaves one."
+        ) from None
+    except ValueError as error:
+        raise KitError(f"{path} is not JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != KIT_SCHEMA:
+        raise KitError(
+            f"{path} has schema_version {version!r}; this version of optimize reads {KIT_SCHEMA}. "
+            "Build the kit again."
+        )
+    try:
+        manifest = KitManifest.model_validate(content)
+    except ValueError as error:
+        raise KitError(f"{path} is not a kit's: {error}") from error
+    for name, entry in manifest.files.items():
+        _check(folder / name, entry.sha256)
+    variants = {}
+    for name, place in manifest.variants.items():
+        _check(folder / place / MANIFEST_NAME, manifest.manifests[name])
+        variants[name] = _variant(name, folder / place)
+    return Kit(folder, manifest, variants)
+
+
+def _variant(name: str, folder: Path) -> Variant:
+    try:
+        manifest = read_manifest(folder)
+    except BundleError as error:
+        raise KitError(f"variant {name}: {error}") from error
+    missing = None
+    if manifest.format == "torch":
+        absent = [lib for lib in ("torch", "transformers") if importlib.util.find_spec(lib) is None]
+        if absent:
+            missing = f"needs {' and '.join(absent)}, not installed here"
+    return Variant(name, folder, manifest, missing)
+
+
+def _check(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise KitError(f"{path} is missing; the kit lists it. Copy the kit again.")
+    found = FileEntry.of(path).sha256
+    if found != sha256:
+        raise KitError(
+            f"{path} has SHA-256 {found}, the kit says {sha256}: it was changed. Copy the kit "
+            "again, or build it again."
+        )

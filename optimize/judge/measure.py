@@ -1,0 +1,160 @@
+"""One run of the judge: kit and settings in, report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+
+from optimize import __version__
+from optimize.judge import fingerprint
+from optimize.judge.accuracy import EVALUATION_BATCH, predict, score
+from optimize.judge.gates import Evidence, control_of, decide_all
+from optimize.judge.kit import Examples, Kit, Variant
+from optimize.judge.process import WorkerSpec
+from optimize.judge.records import Control, Mode, Predictions, Report, Timing
+from optimize.judge.stats import LOOKS
+from optimize.judge.timing import CONTROL, Plan, Workers, measure, workload_batches
+from optimize.machine import available_cores, isa_class
+from optimize.settings import Settings
+
+QUICK_REPLICATES = 3
+Tell = Callable[[str], None]
+
+
+def judge(kit: Kit, settings: Settings, source: str, mode: Mode, tell: Tell) -> Report:
+    """Measure every variant of a kit and decide every gate.
+
+    Args:
+        kit: what to judge.
+        settings: what to measure, and the gates.
+        source: where the settings came from, for the report.
+        mode: ``quick`` takes three replicates and says so.
+        tell: told the progress.
+    """
+    return _Run(kit, settings, source, mode, tell).report()
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, kit: Kit, settings: Settings, source: str, mode: Mode, tell: Tell) -> None:
+        self.kit, self.settings, self.source, self.mode, self.tell = (
+            kit,
+            settings,
+            source,
+            mode,
+            tell,
+        )
+        self.threads = settings.judge.threads or available_cores()
+        self.variants: dict[str, Variant] = {
+            name: kit.variants[name] for name in settings.judge.variants if name in kit.variants
+        }
+        self.split = settings.judge.split
+        self.examples: dict[str, Examples] = {
+            name: kit.examples(name) for name in kit.manifest.splits
+        }
+        self.predictions: dict[str, dict[str, Predictions]] = {}
+        self.batch_agreement: dict[str, float] = {}
+        self.about: dict[str, Mapping[str, object]] = {}
+
+    def report(self) -> Report:
+        """Measure, decide, and put the report together."""
+        settings = self.settings
+        workloads = settings.judge.workloads
+        texts = self.examples[self.split].texts
+        batches = {name: workload_batches(texts, load) for name, load in workloads.items()}
+        timing = measure(
+            self._specs(), batches, self._plan(), self._all_decided, self.tell, self._predict_all
+        )
+        evidence = self._evidence(timing)
+        classes = len(self.kit.manifest.labels)
+        return Report(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            optimize_version=__version__,
+            mode=self.mode,
+            recipe=settings.name,
+            settings_source=self.source,
+            settings=settings.model_dump(mode="json"),
+            fingerprint=fingerprint.take(self.threads, self.about),
+            split=self.split,
+            data_digest=self.kit.manifest.inputs.get("data", ""),
+            variants=evidence.variants,
+            timing=timing,
+            controls=tuple(evidence.controls.values()),
+            scores={
+                split: {
+                    name: score(found, self.examples[split], classes) for name, found in by.items()
+                }
+                for split, by in self.predictions.items()
+            },
+            predictions=self.predictions,
+            labels=tuple(self.examples[self.split].labels.tolist()),
+            batch_agreement=self.batch_agreement,
+            gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
+        )
+
+    def _specs(self) -> list[WorkerSpec]:
+        specs = [
+            WorkerSpec(name, variant.folder, self.threads)
+            for name, variant in self.variants.items()
+            if variant.missing is None
+        ]
+        twin = self.variants[self.settings.judge.control]
+        return [*specs, WorkerSpec(CONTROL, twin.folder, self.threads)]
+
+    def _plan(self) -> Plan:
+        judge = self.settings.judge
+        quick = self.mode == "quick"
+        return Plan(
+            looks=(QUICK_REPLICATES,) if quick else LOOKS,
+            blocks=judge.quick_blocks if quick else judge.blocks,
+            block_s=judge.block_ms / 1000,
+            budget_s=judge.budget_s,
+        )
+
+    def _all_decided(self, timing: Timing) -> bool:
+        gates = self.settings.active_gates
+        results = decide_all(gates, self._evidence(timing), tuple(self.settings.judge.workloads))
+        return all(
+            result.verdict != "inconclusive" for result in results if gates[result.gate].timed
+        )
+
+    def _evidence(self, timing: Timing) -> Evidence:
+        return Evidence(
+            variants={name: variant.facts for name, variant in self.variants.items()},
+            timing=timing,
+            controls=self._controls(timing),
+            predictions=self.predictions.get(self.split, {}),
+            labels=self.examples[self.split].labels,
+            isa=isa_class(),
+            mode=self.mode,
+        )
+
+    def _controls(self, timing: Timing) -> dict[str, Control]:
+        twin = self.settings.judge.control
+        return {
+            workload: control_of(workload, by[twin], by[CONTROL], self.mode, len(timing.series))
+            for workload, by in timing.series.items()
+            if twin in by and CONTROL in by
+        }
+
+    def _predict_all(self, workers: Workers) -> None:
+        """Answers to both splits: fp32 in batches, INT8 as it is served, one by one.
+
+        Under dynamic INT8 a batch shares its activation scales (quantization.md, trap 8), so the
+        two differ; by how much is reported as the batch agreement.
+        """
+        for name, worker in workers.items():
+            if name == CONTROL:
+                continue
+            self.about[name] = worker.about
+            self.tell(f"accuracy: {name}")
+            int8 = self.variants[name].manifest.quantization is not None
+            for split, examples in self.examples.items():
+                size = 1 if int8 else EVALUATION_BATCH
+                answers = predict(worker, examples.texts, size)
+                self.predictions.setdefault(split, {})[name] = answers
+                if int8 and split == self.split:
+                    batched = predict(worker, examples.texts, EVALUATION_BATCH)
+                    same = sum(a == b for a, b in zip(answers.labels, batched.labels, strict=True))
+                    self.batch_agreement[name] = same / len(answers.labels)

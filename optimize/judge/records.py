@@ -1,0 +1,227 @@
+"""What the judge measures and decides, and the report it is stored as.
+
+History of the report schema:
+
+* report 1: first version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from optimize.records import Record
+
+REPORT_SCHEMA = 1
+Verdict = Literal["pass", "fail", "inconclusive"]
+Mode = Literal["full", "quick"]
+
+
+class Span(Record):
+    """An interval of a quantity in the unit of its owner; ``None`` is an end without bound."""
+
+    low: float | None
+    high: float | None
+
+
+class Fingerprint(Record):
+    """Where a run took place. Reports with unlike fingerprints are not compared as if alike.
+
+    Attributes:
+        cpu: the CPU's own name.
+        isa: instruction sets that INT8 kernels choose by, widest first.
+        isa_class: the widest of them; limits can be keyed by it.
+        cores: cores that the run was allowed to use.
+        threads: threads of every worker.
+        system: operating system, kernel release and architecture.
+        libraries: versions in the workers, by ``VARIANT/LIBRARY`` where variants differ.
+    """
+
+    cpu: str
+    isa: tuple[str, ...]
+    isa_class: str
+    cores: int
+    threads: int
+    system: str
+    libraries: dict[str, str]
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """One line a differing key, with both values; libraries are told one by one."""
+        ours, theirs = _flat(self), _flat(other)
+        return [
+            f"{key}: {theirs.get(key, 'absent')} → {ours.get(key, 'absent')}"
+            for key in sorted(ours.keys() | theirs.keys())
+            if ours.get(key) != theirs.get(key)
+        ]
+
+
+def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
+    fields: dict[str, Any] = fingerprint.model_dump()
+    libraries: dict[str, Any] = fields.pop("libraries")
+    return fields | libraries
+
+
+class Series(Record):
+    """Times of one variant on one workload.
+
+    Attributes:
+        blocks_s: seconds per call, the mean of a block, by replicate. A replicate has as many as
+            were not disturbed, the same ones for every variant.
+        calls: calls in a block.
+        p50_ms: median of the single calls, in milliseconds.
+        p95_ms: their 95th percentile.
+    """
+
+    blocks_s: tuple[tuple[float, ...], ...]
+    calls: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class Timing(Record):
+    """All times of a run.
+
+    Attributes:
+        series: by workload, then by variant; the control is one of them.
+        batch_sizes: texts per call of each workload.
+        startup_s: process start to first prediction, one value a replicate, by variant.
+        peak_rss_bytes: peak memory of the worker after its workloads, likewise.
+        replicates: how many were taken.
+        dropped_blocks: blocks dropped for all variants, because steal or throttling hit one.
+        seconds: wall time of the measurement.
+    """
+
+    series: dict[str, dict[str, Series]]
+    batch_sizes: dict[str, int]
+    startup_s: dict[str, tuple[float, ...]]
+    peak_rss_bytes: dict[str, tuple[int, ...]]
+    replicates: int
+    dropped_blocks: int
+    seconds: float
+
+
+class Predictions(Record):
+    """Answers of one variant to one split: class ids and their probabilities, row by row."""
+
+    labels: tuple[int, ...]
+    confidences: tuple[float, ...]
+
+
+class Scores(Record):
+    """How right one variant is on one split.
+
+    Attributes:
+        examples: n.
+        correct: right answers.
+        accuracy_interval: Wilson's, 95 %.
+        macro_f1: mean F1 over classes.
+        macro_f1_interval: BCa bootstrap, 95 %.
+        calibration_error: expected calibration error over 15 bins.
+    """
+
+    examples: int
+    correct: int
+    accuracy_interval: Span
+    macro_f1: float
+    macro_f1_interval: Span
+    calibration_error: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.correct / self.examples
+
+
+class VariantFacts(Record):
+    """What is known of a variant without measuring.
+
+    Attributes:
+        size_bytes: bytes of every file that one ships.
+        parameters: number of weights before quantization.
+        model_sha256: digest of its weights.
+        missing: why it could not be measured, if so.
+    """
+
+    size_bytes: int
+    parameters: int
+    model_sha256: str
+    missing: str | None = None
+
+
+class GateResult(Record):
+    """What one gate says.
+
+    Attributes:
+        gate: its name in the recipe.
+        workload: the workload it was decided on, where it has one.
+        verdict: ``pass``, ``fail`` or ``inconclusive``.
+        measured: the quantity, in words with its unit.
+        limit: the limit, as the recipe has it.
+        reason: why the verdict is what it is; for a failure, by how much.
+        remedy: what to try; empty for a pass.
+        value: the quantity as a number, where there is one.
+        interval: its interval, where there is one.
+        limit_value: the limit as a number.
+    """
+
+    gate: str
+    kind: str
+    candidate: str
+    reference: str | None = None
+    workload: str | None = None
+    verdict: Verdict
+    measured: str
+    limit: str
+    reason: str
+    remedy: str = ""
+    value: float | None = None
+    interval: Span | None = None
+    limit_value: float
+
+    @property
+    def name(self) -> str:
+        """Gate and workload, as test ids and tables show them."""
+        return self.gate if self.workload is None else f"{self.gate}[{self.workload}]"
+
+
+class Control(Record):
+    """The A/A control on one workload: a variant against a second worker of itself."""
+
+    workload: str
+    ratio: float
+    interval: Span
+    holds: bool
+
+
+class Report(Record):
+    """A whole run."""
+
+    schema_version: Literal[1] = 1
+    created: str
+    optimize_version: str
+    mode: Mode
+    recipe: str
+    settings_source: str
+    settings: dict[str, Any]
+    fingerprint: Fingerprint
+    split: str
+    data_digest: str
+    variants: dict[str, VariantFacts]
+    timing: Timing
+    controls: tuple[Control, ...]
+    scores: dict[str, dict[str, Scores]]
+    predictions: dict[str, dict[str, Predictions]]
+    labels: tuple[int, ...] = Field(description="true class ids of the judged split")
+    batch_agreement: dict[str, float] = Field(
+        description="share of answers that stay the same in batches of 32, by INT8 variant"
+    )
+    gates: tuple[GateResult, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail if a gate fails, else inconclusive if one is, else pass; no gate is a fail."""
+        verdicts = {result.verdict for result in self.gates}
+        if "fail" in verdicts or not verdicts:
+            return "fail"
+        return "inconclusive" if "inconclusive" in verdicts else "pass"

@@ -1,0 +1,253 @@
+"""Interleaved, randomised, paired timing of workers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from optimize.gatefile import Workload
+from optimize.judge.process import WorkerProcess, WorkerSpec
+from optimize.judge.records import Series, Timing
+from optimize.machine import Disturbance
+
+CONTROL = "control"
+# Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
+STEAL_SHARE = 0.1
+Batches = list[list[str]]
+Workers = dict[str, WorkerProcess]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure.
+
+    Attributes:
+        looks: numbers of replicates after which one may stop; the last is the most.
+        blocks: blocks of every workload in a replicate.
+        block_s: least duration of one variant's part of a block.
+        warm_s: calls before the first block, per variant and workload.
+        budget_s: no replicate is started that would end later than this.
+        seed: of the orders.
+    """
+
+    looks: tuple[int, ...]
+    blocks: int
+    block_s: float = 0.02
+    warm_s: float = 0.15
+    budget_s: float = 1800.0
+    seed: int = 0
+
+
+class Recorder:
+    """Collects what the replicates of a run measure."""
+
+    def __init__(self, batch_sizes: dict[str, int]) -> None:
+        self._batch_sizes = batch_sizes
+        self._blocks: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
+        self._calls: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self._per_block: dict[tuple[str, str], int] = {}
+        self._startup: dict[str, list[float]] = defaultdict(list)
+        self._peak: dict[str, list[int]] = defaultdict(list)
+        self._start = time.monotonic()
+        self.replicates = 0
+        self.dropped = 0
+
+    def startup(self, variant: str, seconds: float) -> None:
+        """Note a start-up."""
+        self._startup[variant].append(seconds)
+
+    def peak(self, variant: str, peak_bytes: int) -> None:
+        """Note a worker's peak memory."""
+        self._peak[variant].append(peak_bytes)
+
+    def blocks(
+        self, workload: str, variant: str, blocks_ns: Sequence[Sequence[int]], calls: int
+    ) -> None:
+        """Note one replicate's blocks, each the durations of its calls."""
+        key = (workload, variant)
+        self._blocks[key].append(tuple(sum(calls) / len(calls) / 1e9 for calls in blocks_ns))
+        self._calls[key].extend(chain.from_iterable(blocks_ns))
+        self._per_block[key] = calls
+
+    def timing(self) -> Timing:
+        """All that was noted so far."""
+        series: dict[str, dict[str, Series]] = defaultdict(dict)
+        for (workload, variant), blocks in self._blocks.items():
+            calls_ms = np.asarray(self._calls[workload, variant]) / 1e6
+            known = calls_ms.size > 0
+            series[workload][variant] = Series(
+                blocks_s=tuple(blocks),
+                calls=self._per_block[workload, variant],
+                p50_ms=float(np.median(calls_ms)) if known else None,
+                p95_ms=float(np.percentile(calls_ms, 95)) if known else None,
+            )
+        return Timing(
+            series=dict(series),
+            batch_sizes=self._batch_sizes,
+            startup_s={name: tuple(values) for name, values in self._startup.items()},
+            peak_rss_bytes={name: tuple(values) for name, values in self._peak.items()},
+            replicates=self.replicates,
+            dropped_blocks=self.dropped,
+            seconds=time.monotonic() - self._start,
+        )
+
+
+def measure(
+    specs: Sequence[WorkerSpec],
+    batches: Mapping[str, Batches],
+    plan: Plan,
+    decided: Callable[[Timing], bool],
+    tell: Callable[[str], None],
+    first: Callable[[Workers], None],
+) -> Timing:
+    """Time every worker on every workload, replicate by replicate, until all is decided.
+
+    Args:
+        specs: what to time; a spec named ``control`` must follow the one that it repeats.
+        batches: texts of each workload, call by call.
+        plan: how long.
+        decided: asked at every look whether more would change nothing.
+        tell: told the progress.
+        first: given the workers of the first replicate after their times were taken, to ask
+            them for predictions while they live.
+    """
+    recorder = Recorder({name: len(calls[0]) for name, calls in batches.items()})
+    order = random.Random(plan.seed)
+    calls: dict[tuple[str, str], int] = {}
+    started = time.monotonic()
+    spent_at_first = 0.0
+    for replicate in range(plan.looks[-1]):
+        begun = time.monotonic()
+        with _workers(specs, batches, recorder) as workers:
+            for name in batches:
+                _replicate(name, workers, plan, order, calls, recorder)
+            for name, worker in workers.items():
+                recorder.peak(name, worker.ask("memory")["peak_rss_bytes"])
+            recorder.replicates += 1
+            lasted = time.monotonic() - begun
+            if replicate == 0:
+                first(workers)
+                spent_at_first = time.monotonic() - begun - lasted
+        if recorder.replicates in plan.looks and decided(recorder.timing()):
+            break
+        spent = time.monotonic() - started
+        if spent + lasted > plan.budget_s:
+            tell(f"timing: the budget of {plan.budget_s:.0f} s is spent")
+            break
+        goal = next(look for look in plan.looks if look >= recorder.replicates)
+        mean = (spent - spent_at_first) / recorder.replicates
+        left = (goal - recorder.replicates) * mean
+        tell(f"timing: replicate {recorder.replicates} of {goal}, {left:.0f} s left")
+    return recorder.timing()
+
+
+@contextmanager
+def _workers(
+    specs: Sequence[WorkerSpec], batches: Mapping[str, Batches], recorder: Recorder
+) -> Iterator[Workers]:
+    """Fresh workers, started one after the other so that each start-up has the cores alone."""
+    text = next(iter(batches.values()))[0][0]
+    with ExitStack() as stack:
+        workers: Workers = {}
+        for spec in specs:
+            worker = stack.enter_context(WorkerProcess(spec, text))
+            recorder.startup(spec.name, worker.startup_s)
+            workers[spec.name] = worker
+            for name, calls in batches.items():
+                worker.ask("workload", name=name, batches=calls)
+        yield workers
+
+
+def _replicate(
+    workload: str,
+    workers: Workers,
+    plan: Plan,
+    order: random.Random,
+    calls: dict[tuple[str, str], int],
+    recorder: Recorder,
+) -> None:
+    """One workload in one replicate: warm up, then blocks in balanced random order."""
+    for name, worker in workers.items():
+        mean_s = worker.ask("warm", name=workload, seconds=plan.warm_s)["mean_s"]
+        # Held from the first replicate on; the control repeats its twin's, to be its equal.
+        calls.setdefault((workload, name), max(1, round(plan.block_s / mean_s + 0.5)))
+    if CONTROL in workers:
+        calls[workload, CONTROL] = calls[workload, _twin_of(CONTROL, workers)]
+    kept: dict[str, list[list[int]]] = {name: [] for name in workers}
+    disturbance = Disturbance()
+    rows = balanced_orders(list(workers), order)
+    # A disturbed block is dropped whole and taken again, but a machine that disturbs them all
+    # must not hold the run for ever: then fewer blocks, or none, speak for the replicate.
+    clean = 0
+    for block in range(2 * plan.blocks):
+        disturbance.since_last()
+        begun = time.monotonic()
+        taken = {
+            name: workers[name].ask(
+                "block", name=workload, offset=7 * block, calls=calls[workload, name]
+            )["ns"]
+            for name in next(rows)
+        }
+        stolen, throttled = disturbance.since_last()
+        if throttled > 0 or stolen > STEAL_SHARE * (time.monotonic() - begun):
+            recorder.dropped += 1
+            continue
+        for name, durations in taken.items():
+            kept[name].append(durations)
+        clean += 1
+        if clean == plan.blocks:
+            break
+    for name, blocks in kept.items():
+        recorder.blocks(workload, name, blocks, calls[workload, name])
+
+
+def _twin_of(control: str, workers: Workers) -> str:
+    folder = workers[control].spec.folder
+    return next(n for n, w in workers.items() if n != control and w.spec.folder == folder)
+
+
+def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[str]]:
+    """Orders in which each name stands at each place, and after each other, equally often.
+
+    A Williams square (Williams 1949), its rows shuffled anew each time they are used up. For two
+    names this is ABBA or BAAB.
+    """
+    size = len(names)
+    first = [0]
+    for step in range(1, size):
+        first.append((first[-1] + (step if step % 2 else -step)) % size)
+    rows = [[(place + shift) % size for place in first] for shift in range(size)]
+    if size % 2:
+        rows += [list(reversed(row)) for row in rows]
+    while True:
+        rng.shuffle(rows)
+        for row in rows:
+            yield [names[index] for index in row]
+
+
+def workload_batches(texts: Sequence[str], workload: Workload, seed: int = 0) -> Batches:
+    """The texts of a workload, call by call.
+
+    Args:
+        texts: the judged split.
+        workload: its batch size, and the quantiles of length between which the texts lie.
+        seed: of their order.
+    """
+    by_length = sorted(texts, key=lambda text: (len(text), text))
+    low, high = (round(quantile * len(by_length)) for quantile in workload.quantiles)
+    pool = by_length[min(low, len(by_length) - 1) : max(high, low + 1)]
+    wanted = max(workload.texts, 4 * workload.batch_size)
+    stride = max(1, len(pool) // wanted)
+    chosen = pool[::stride][:wanted]
+    random.Random(seed).shuffle(chosen)
+    while len(chosen) < workload.batch_size:
+        chosen += chosen
+    size = workload.batch_size
+    return [chosen[start : start + size] for start in range(0, len(chosen) - size + 1, size)]
