@@ -11,6 +11,7 @@ from typing import Any
 
 from optimize.build import checkpoint, data
 from optimize.build.cache import StageCache, default_root, key_of, library_versions
+from optimize.build.card import CARD_NAME, model_card
 from optimize.records import (
     KIT_NAME,
     MANIFEST_NAME,
@@ -193,8 +194,11 @@ class _Build:
             own = {"quantize": {"recipe": recipe}}
             manifest = _derived(result, read_manifest(source), own, quantization=recipe)
             write_json(manifest, result / MANIFEST_NAME)
+            (result / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
 
-        return self._stage(f"int8-{recipe}", parts, ("quantize.py",), EXPORT_LIBRARIES, make)
+        return self._stage(
+            f"int8-{recipe}", parts, ("quantize.py", "card.py"), EXPORT_LIBRARIES, make
+        )
 
     def kit(self) -> Path:
         quantize = self.settings.quantize
@@ -205,8 +209,8 @@ class _Build:
             "student-onnx": self.exported("student", fuse=self.settings.export.fuse),
             "student-int8": self.quantized(quantize.recipe),
         }
-        if quantize.compare is not None:
-            variants["student-int8-optimum"] = self.quantized(quantize.compare)
+        if quantize.compare != "none":
+            variants["student-int8-compared"] = self.quantized(quantize.compare)
         settings = self.settings.model_dump(mode="json")
         parts = {
             "settings": settings,

@@ -227,7 +227,7 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], Rows]] = {
 
 
 def _read_clinc(path: Path) -> RawSplits:
-    """CLINC150's own layout (Larson et al. 2019): keys ``train``, ``oos_train``, ``val`` and so on."""
+    """CLINC150's own layout (Larson et al. 2019), with keys ``train``, ``oos_train`` and so on."""
     try:
         content = json.loads(_text_of(path))
     except ValueError as error:

@@ -1,0 +1,43 @@
+"""The model card of a bundle."""
+
+from __future__ import annotations
+
+from optimize.records import Manifest
+
+CARD_NAME = "README.md"
+SHOWN_LABELS = 12
+
+
+def model_card(manifest: Manifest) -> str:
+    """What one who finds the bundle needs to know, as Markdown.
+
+    It holds no scores: those are the report's, measured on the machine that judged.
+    """
+    labels = ", ".join(f"`{name}`" for name in manifest.labels[:SHOWN_LABELS])
+    if len(manifest.labels) > SHOWN_LABELS:
+        labels += f" and {len(manifest.labels) - SHOWN_LABELS} more"
+    inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in manifest.inputs.items())
+    libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+    return f"""# Text classifier, INT8, {len(manifest.labels)} labels
+
+Labels: {labels}.
+
+```python
+from optimize import Classifier
+
+classifier = Classifier("this folder")
+classifier.predict(["a text"])  # [(label, probability)]
+```
+
+- {manifest.parameters:,} parameters, quantized by `{manifest.quantization}`;
+  {manifest.size_bytes:,} bytes
+- inputs up to {manifest.max_length} tokens; longer texts are cut
+- ONNX opset {manifest.opset}, IR version {manifest.ir_version}
+- under dynamic INT8 an answer can change with its batch; this model is judged at batch size 1
+
+Made from (SHA-256):
+
+{inputs}
+
+Made with {libraries}. The recipe and every file's digest are in `manifest.json`.
+"""

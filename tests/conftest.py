@@ -1,0 +1,146 @@
+"""Tiny models and data, made here: no network, milliseconds to build."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+LABELS = ("cancel", "refund", "track")
+WORDS = {
+    "cancel": ("cancel", "stop", "end"),
+    "refund": ("refund", "money", "back"),
+    "track": ("track", "where", "parcel"),
+}
+FILLERS = ("please", "my", "order", "now", "the", "thing", "today", "hello")
+
+
+def tiny_rows(count: int, start: int = 0) -> list[tuple[str, str]]:
+    """Texts that two words tell apart; each is different."""
+    rows = []
+    for number in range(start, start + count):
+        label = LABELS[number % len(LABELS)]
+        filler = [FILLERS[(number // step) % len(FILLERS)] for step in (1, 8, 64)]
+        word = WORDS[label][(number // 3) % 3]
+        rows.append((f"{filler[0]} {word} {' '.join(filler[1:])} {number}", label))
+    return rows
+
+
+def write_tiny_data(path: Path, train: int = 48, evaluation: int = 24) -> Path:
+    """One JSON Lines file with all three splits."""
+    sizes = {"train": train, "validation": evaluation, "test": evaluation}
+    lines, start = [], 0
+    for split, size in sizes.items():
+        for text, label in tiny_rows(size, start):
+            lines.append(json.dumps({"split": split, "text": text, "label": label}))
+        start += size
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def save_tiny_backbone(folder: Path, layers: int = 2, width: int = 32) -> Path:
+    """A BERT of random weights with a tokenizer that knows the tiny texts' words."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = [*FILLERS, *(word for group in WORDS.values() for word in group)]
+    digits = [str(digit) for digit in range(10)]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*specials, *words, *digits, *(f"##{d}" for d in digits)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    raw = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer()
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=160,
+    )
+    BertModel(config).save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_data(tmp_path_factory.mktemp("data") / "tiny.jsonl")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_backbone: Path
+) -> Path:
+    """A recipe whose whole chain takes seconds."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(
+        f"""
+[data]
+source = {json.dumps(str(tiny_data))}
+
+[teacher]
+checkpoint = {json.dumps(str(tiny_backbone))}
+epochs = 12
+batch_size = 8
+learning_rate = 5e-3
+max_length = 32
+precision = "fp32"
+
+[student]
+layers = 1
+
+[distill]
+epochs = 12
+batch_size = 8
+learning_rate = 5e-3
+precision = "fp32"
+
+[judge]
+quick_blocks = 4
+block_ms = 2.0
+threads = 1
+
+[judge.workloads.typical]
+quantiles = [0.4, 0.6]
+texts = 8
+
+[judge.workloads.batch4]
+batch_size = 4
+texts = 8
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_kit(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Path) -> Path:
+    """A kit built by the real pipeline; do not change it, copy it."""
+    from optimize import settings
+    from optimize.build.pipeline import build
+
+    chosen, _ = settings.load(str(tiny_recipe))
+    return build(chosen, lambda line: None, tmp_path_factory.mktemp("cache"))
