@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,6 +80,7 @@ class Session:
         self.config = config
         self.asked: set[GateCase] = set()
         self.answered: dict[GateCase, str] = {}
+        self._undecided = 0
         self._settings: tuple[Settings, str] | None = None
         self._report: Report | None = None
 
@@ -183,6 +185,8 @@ class Session:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
         """Note each gate's outcome."""
         case = _case_of(item)
+        if call.excinfo is not None and call.excinfo.errisinstance(GateInconclusive):
+            self._undecided += 1
         if case is None or call.when == "teardown":
             return
         if call.excinfo is None:
@@ -200,8 +204,7 @@ class Session:
             return
         if self.silent and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        undecided = sum(outcome == "inconclusive" for outcome in self.answered.values())
-        only = undecided and session.testsfailed == undecided and not self.silent
+        only = self._undecided and session.testsfailed == self._undecided and not self.silent
         if only and self.config.getoption("inconclusive") is None:
             session.exitstatus = INCONCLUSIVE_EXIT
 
@@ -362,7 +365,9 @@ def variants(report: Report) -> dict[str, Any]:
 
 @pytest.fixture
 def gate(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+    undecided: Callable[[str], None],
 ) -> Callable[[GateCase], None]:
     """Call it with a gate case: passes, or fails the test with the gate's own line."""
     state: Session = request.config.pluginmanager.getplugin("optimize-session")
@@ -376,20 +381,25 @@ def gate(
         if result.verdict == "fail":
             raise GateFailed(complaint(result))
         if result.verdict == "inconclusive":
-            _undecided(request.config.getoption("inconclusive"), complaint(result))
+            undecided(complaint(result))
 
     return assert_gate
 
 
-def _undecided(policy: str | None, line: str) -> None:
-    if policy == "warn":
-        import warnings
+@pytest.fixture
+def undecided(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Call it with a line that says what cannot be decided; ``--inconclusive`` says what then."""
+    policy = request.config.getoption("inconclusive")
 
-        warnings.warn(line, stacklevel=3)
-    elif policy == "fail":
-        raise GateFailed(line)
-    elif policy is None:
-        raise GateInconclusive(line)
+    def tell(line: str) -> None:
+        if policy == "warn":
+            warnings.warn(line, stacklevel=3)
+        elif policy == "fail":
+            raise GateFailed(line)
+        elif policy is None:
+            raise GateInconclusive(line)
+
+    return tell
 
 
 class ReplayClock:

@@ -11,7 +11,7 @@ import numpy as np
 from optimize.judge.accuracy import compare
 from optimize.judge.gates import timing_verdict
 from optimize.judge.proportions import tango_interval
-from optimize.judge.records import GateResult, Report, Scores
+from optimize.judge.records import Control, GateResult, Report, Scores
 from optimize.judge.stats import Interval
 
 BASE = "teacher-torch"
@@ -142,6 +142,15 @@ def annotation(result: GateResult) -> str:
 def complaints(report: Report) -> list[str]:
     """One line a gate that did not pass."""
     return [complaint(result) for result in report.gates if result.verdict != "pass"]
+
+
+def control_words(control: Control) -> str:
+    """What an A/A control that does not hold means."""
+    return (
+        f"{control.workload}: a second worker of the same model took {control.ratio:.3f}× the "
+        f"time, interval [{control.interval.low}, {control.interval.high}] without 1. The times of "
+        "this run cannot be trusted: judge again on an idle machine."
+    )
 
 
 def conditions(report: Report) -> list[str]:

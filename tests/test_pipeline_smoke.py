@@ -1,0 +1,2 @@
+def test_kit(tiny_kit):
+    assert (tiny_kit / "kit.json").exists()
