@@ -84,8 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
     from optimize.judge.kit import read_kit
     from optimize.judge.measure import judge
-    from optimize.judge.report import terminal
-    from optimize.plugin import write_report
+    from optimize.judge.report import terminal, write_report
 
     chosen, source = _settings(arguments)
     tell = Teller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # GitHub cuts a job summary at 1 MiB.
 SUMMARY_LIMIT = 1_000_000
+# The variant table with four workloads; a narrower terminal wraps lines rather than lose figures.
+TABLE_WIDTH = 165
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -39,9 +42,9 @@ def _measured(report: Report, name: str) -> bool:
 def variant_table(report: Report) -> Table:
     """One row a variant: parameters, size, times and speedups per workload, accuracy, drop."""
     workloads = list(report.timing.series)
-    header = ["variant", "parameters", "size"]
-    header += [f"{name} (batch {report.timing.batch_sizes[name]})" for name in workloads]
-    header += [f"accuracy on {report.split}", "drop", "verdict"]
+    header = ["variant", "params", "size"]
+    header += [f"{name}, ms" for name in workloads]
+    header += [f"{report.split} accuracy", "drop", "verdict"]
     rows = []
     for name, facts in report.variants.items():
         share = 100 * facts.size_bytes / report.variants[base_variant(report)].size_bytes
@@ -62,7 +65,7 @@ def _time_cell(report: Report, name: str, workload: str) -> str:
     ours = series[name]
     if ours.p50_ms is None or ours.p95_ms is None:
         return "every block disturbed"
-    times = f"{ours.p50_ms:.2f} / {ours.p95_ms:.2f} ms"
+    times = f"{ours.p50_ms:.2f} / {ours.p95_ms:.2f}"
     base = base_variant(report)
     if name == base:
         return f"{times}\n1×"
@@ -168,8 +171,8 @@ def conditions(report: Report) -> list[str]:
         f"Python {print_.libraries.get('python', '?')}",
         f"{timing.replicates} replicates of fresh workers in {timing.seconds:.0f} s, "
         f"{timing.dropped_blocks} disturbed blocks dropped; A/A control: {controls}",
-        f"settings: {report.settings_source}; median / p95 of single calls; speedup and drop "
-        f"against {base_variant(report)}",
+        f"settings: {report.settings_source}; times are median / p95 of single calls, with the "
+        f"speedup over {base_variant(report)} below; the drop is against it too",
     ]
     if report.mode == "quick":
         lines.append(
@@ -214,7 +217,7 @@ def terminal(report: Report, width: int, *, colour: bool) -> str:
 
     console = Console(
         file=io.StringIO(),
-        width=max(width, 80),
+        width=max(width, TABLE_WIDTH),
         force_terminal=colour,
         no_color=not colour,
         highlight=False,
@@ -233,7 +236,8 @@ def terminal(report: Report, width: int, *, colour: bool) -> str:
         style=STYLES[report.verdict],
     )
     stream = console.file
-    return stream.getvalue() if isinstance(stream, io.StringIO) else ""
+    text = stream.getvalue() if isinstance(stream, io.StringIO) else ""
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> object:
@@ -242,9 +246,22 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> object:
     from rich.text import Text
 
     styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
-    table = RichTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = RichTable(
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+    )
     for number, name in enumerate(header):
-        table.add_column(name, no_wrap=number == 0, vertical="top")
+        table.add_column(name, no_wrap=number != len(header) - 1, vertical="top")
     for row in rows:
         table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
     return table
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """``report.json`` and ``report.md`` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
