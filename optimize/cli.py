@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--out", type=Path, default=Path("kit"), help="folder to write")
     build.set_defaults(run=_build)
 
+    show = commands.add_parser("report", help="show a stored report")
+    show.add_argument("file", type=Path, help="report.json of a run")
+    show.add_argument("--svg", type=Path, help="write it as a picture instead")
+    show.set_defaults(run=_report)
+
     check = commands.add_parser("check", help="check recipe and data; trains nothing")
     _add_recipe(check)
     check.set_defaults(run=_check)
@@ -84,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
     from optimize.judge.kit import read_kit
     from optimize.judge.measure import judge
-    from optimize.judge.report import terminal, write_report
+    from optimize.judge.render import terminal, write_report
 
     chosen, source = _settings(arguments)
     tell = Teller()
@@ -114,6 +119,19 @@ def _build(arguments: argparse.Namespace) -> int:
     aside.rename(arguments.out)
     print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
     return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from optimize.judge.records import read_report
+    from optimize.judge.render import svg, terminal
+
+    report = read_report(arguments.file)
+    if arguments.svg is not None:
+        arguments.svg.write_text(svg(report), encoding="utf-8")
+    else:
+        width = shutil.get_terminal_size((160, 24)).columns
+        print(terminal(report, width, colour=sys.stdout.isatty()))
+    return EXIT_CODES[report.verdict]
 
 
 def _check(arguments: argparse.Namespace) -> int:

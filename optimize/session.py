@@ -101,7 +101,7 @@ class Session:
             kit = kit.with_bundle(option("bundle"), "student-int8")
         report = judge(kit, settings, source, "quick" if option("quick") else "full", tell)
         if option("out") is not None:
-            from optimize.judge.report import write_report
+            from optimize.judge.render import write_report
 
             write_report(report, option("out"))
         _write_job_summary(report)
@@ -185,7 +185,8 @@ class Session:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdict, last."""
         if self._report is not None:
-            from optimize.judge.report import annotation, terminal
+            from optimize.judge.render import terminal
+            from optimize.judge.report import annotation
 
             terminalreporter.section("verdict")
             colour = terminalreporter.hasmarkup
@@ -233,7 +234,7 @@ def _build(settings: Settings, tell: Callable[[str], None]) -> Path:
 
 def _write_job_summary(report: Report) -> None:
     """On GitHub, the tables as the job's summary."""
-    from optimize.judge.report import markdown
+    from optimize.judge.render import markdown
 
     place = os.environ.get("GITHUB_STEP_SUMMARY")
     if place:

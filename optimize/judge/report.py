@@ -1,11 +1,9 @@
-"""A report as tables: plain rows first, then Markdown and the terminal made of them."""
+"""A report as rows and lines of text, which every rendering shares."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,11 +16,6 @@ from optimize.judge.stats import Interval
 BASE = "teacher-torch"
 ABSENT = "—"
 MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
-STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
-# GitHub cuts a job summary at 1 MiB.
-SUMMARY_LIMIT = 1_000_000
-# The variant table with four workloads; a narrower terminal wraps lines rather than lose figures.
-TABLE_WIDTH = 165
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -185,83 +178,3 @@ def conditions(report: Report) -> list[str]:
     if agreement:
         lines.append(f"same answers in batches of 32 as one by one: {agreement}")
     return lines
-
-
-def markdown(report: Report) -> str:
-    """The report for a pull request or a job summary, at most 1 MB."""
-    parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
-    parts += [f"- {line}" for line in complaints(report)] + [""]
-    for table in (variant_table(report), gate_table(report), startup_table(report)):
-        parts += [*_markdown_table(*table), ""]
-    parts += [f"- {line}" for line in conditions(report)]
-    text = "\n".join(parts) + "\n"
-    if len(text.encode()) > SUMMARY_LIMIT:
-        text = text.encode()[:SUMMARY_LIMIT].decode(errors="ignore") + "\n\n… cut at 1 MB\n"
-    return text
-
-
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return (
-            "| "
-            + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
-            + " |"
-        )
-
-    return [line(header), "|" + " --- |" * len(header), *(line(row) for row in rows)]
-
-
-def terminal(report: Report, width: int, *, colour: bool) -> str:
-    """The report as the last thing a terminal shows."""
-    from rich.console import Console
-
-    console = Console(
-        file=io.StringIO(),
-        width=max(width, TABLE_WIDTH),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
-    console.print(_rich_table(*variant_table(report)))
-    console.print(_rich_table(*startup_table(report)))
-    console.print(_rich_table(*gate_table(report)))
-    for line in conditions(report):
-        console.print(line, style="dim", markup=False)
-    for result in report.gates:
-        if result.verdict != "pass":
-            console.print(complaint(result), style=STYLES[result.verdict], markup=False)
-    passed = sum(result.verdict == "pass" for result in report.gates)
-    console.print(
-        f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",
-        style=STYLES[report.verdict],
-    )
-    stream = console.file
-    text = stream.getvalue() if isinstance(stream, io.StringIO) else ""
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-
-
-def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> object:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
-    table = RichTable(
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-    )
-    for number, name in enumerate(header):
-        table.add_column(name, no_wrap=number != len(header) - 1, vertical="top")
-    for row in rows:
-        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
-    return table
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """``report.json`` and ``report.md`` in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report), encoding="utf-8")

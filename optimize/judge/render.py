@@ -1,0 +1,121 @@
+"""A report as Markdown, for a terminal, as a picture, and as files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimize.judge.records import Report
+from optimize.judge.report import (
+    MARKS,
+    complaint,
+    complaints,
+    conditions,
+    gate_table,
+    startup_table,
+    variant_table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+# GitHub cuts a job summary at 1 MiB.
+SUMMARY_LIMIT = 1_000_000
+# The variant table with four workloads; a narrower terminal wraps lines rather than lose figures.
+TABLE_WIDTH = 165
+
+
+def markdown(report: Report) -> str:
+    """The report for a pull request or a job summary, at most 1 MB."""
+    parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
+    parts += [f"- {line}" for line in complaints(report)] + [""]
+    for table in (variant_table(report), gate_table(report), startup_table(report)):
+        parts += [*_markdown_table(*table), ""]
+    parts += [f"- {line}" for line in conditions(report)]
+    text = "\n".join(parts) + "\n"
+    if len(text.encode()) > SUMMARY_LIMIT:
+        text = text.encode()[:SUMMARY_LIMIT].decode(errors="ignore") + "\n\n… cut at 1 MB\n"
+    return text
+
+
+def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return (
+            "| "
+            + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
+            + " |"
+        )
+
+    return [line(header), "|" + " --- |" * len(header), *(line(row) for row in rows)]
+
+
+def terminal(report: Report, width: int, *, colour: bool) -> str:
+    """The report as the last thing a terminal shows."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=max(width, TABLE_WIDTH),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
+    _show(console, report)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def svg(report: Report) -> str:
+    """The same as a picture, for a README or a web page."""
+    from rich.console import Console
+    from rich.terminal_theme import DIMMED_MONOKAI
+
+    console = Console(file=io.StringIO(), record=True, width=TABLE_WIDTH, highlight=False)
+    _show(console, report)
+    return console.export_svg(title="pytest benchmarks", theme=DIMMED_MONOKAI)
+
+
+def _show(console: Console, report: Report) -> None:
+    for table in (variant_table(report), startup_table(report), gate_table(report)):
+        console.print(_rich_table(*table))
+    for line in conditions(report):
+        console.print(line, style="dim", markup=False)
+    for result in report.gates:
+        if result.verdict != "pass":
+            console.print(complaint(result), style=STYLES[result.verdict], markup=False)
+    passed = sum(result.verdict == "pass" for result in report.gates)
+    console.print(
+        f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",
+        style=STYLES[report.verdict],
+    )
+
+
+def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
+    table = RichTable(
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+    )
+    for number, name in enumerate(header):
+        table.add_column(name, no_wrap=number != len(header) - 1, vertical="top")
+    for row in rows:
+        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
+    return table
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """``report.json`` and ``report.md`` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
