@@ -17,6 +17,7 @@ from optimize.session import GateCase, GateFailed, GateInconclusive, Session
 from optimize.settings import Settings
 
 if TYPE_CHECKING:
+    from optimize.judge.kit import Kit
     from optimize.judge.records import Report, Timing
 
 
@@ -92,6 +93,13 @@ def report(request: pytest.FixtureRequest) -> Report:
     """The whole run: built, measured and decided once a session."""
     state: Session = request.config.pluginmanager.getplugin("optimize-session")
     return state.report
+
+
+@pytest.fixture(scope="session")
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """The kit under judgement: its variants' folders, and the texts."""
+    state: Session = request.config.pluginmanager.getplugin("optimize-session")
+    return state.kit
 
 
 @pytest.fixture(scope="session")

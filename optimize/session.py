@@ -14,6 +14,7 @@ from optimize import settings as settings_module
 from optimize.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from optimize.judge.kit import Kit
     from optimize.judge.records import GateResult, Report
 
 INCONCLUSIVE_EXIT = 2
@@ -49,6 +50,7 @@ class Session:
         self._undecided = 0
         self._settings: tuple[Settings, str] | None = None
         self._report: Report | None = None
+        self._kit: Kit | None = None
 
     @property
     def settings(self) -> Settings:
@@ -83,9 +85,13 @@ class Session:
         return self._report
 
     @property
-    def finished_report(self) -> Report | None:
-        """The report if there is one already."""
-        return self._report
+    def kit(self) -> Kit:
+        """The kit that the report is about."""
+        if self._kit is None:
+            _ = self.report
+        if self._kit is None:
+            raise GateFailed("no kit was judged")
+        return self._kit
 
     def _judge(self, tell: Callable[[str], None]) -> Report:
         from optimize.judge.kit import read_kit
@@ -99,6 +105,7 @@ class Session:
         kit = read_kit(folder)
         if option("bundle") is not None:
             kit = kit.with_bundle(option("bundle"), "student-int8")
+        self._kit = kit
         report = judge(kit, settings, source, "quick" if option("quick") else "full", tell)
         if option("out") is not None:
             from optimize.judge.render import write_report

@@ -125,10 +125,17 @@ class StudentSettings(Section):
 
 
 class DistillSettings(TrainingSettings):
-    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015)."""
+    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015).
+
+    Attributes:
+        alpha: weight of the labels against the teacher.
+        temperature: softens both distributions of the KL term.
+        augment: variations of each training text that the teacher scores for the student.
+    """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
+    augment: int = Field(default=0, ge=0)
 
 
 class ExportSettings(Section):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer
 
+from optimize.build.augment import augmented
 from optimize.build.data import Splits
-from optimize.build.losses import distillation_loss
+from optimize.build.losses import UNLABELLED, distillation_loss
 from optimize.build.metrics import compute_accuracy
 from optimize.build.training import (
     PaddingCollator,
@@ -62,6 +63,16 @@ class DistillationTrainer(Trainer):
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
 
+def transfer_set(
+    splits: Splits, settings: DistillSettings
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Texts that the student learns from: the training split, then unlabelled variations."""
+    train = splits.train
+    more = augmented(train.texts, train.labels.tolist(), settings.augment, settings.seed)
+    unlabelled = np.full(len(more), UNLABELLED, dtype=np.int64)
+    return (*train.texts, *more), np.concatenate([train.labels, unlabelled])
+
+
 def distill(
     settings: DistillSettings,
     student: tuple[PreTrainedModel, PreTrainedTokenizerFast],
@@ -71,26 +82,27 @@ def distill(
     work: Path,
     tell: Tell,
 ) -> PreTrainedModel:
-    """Train the student on the training texts and the teacher's logits for them.
+    """Train the student on the transfer set and the teacher's logits for it.
 
     Args:
         settings: loss and training.
         student: model and its tokenizer; the model is trained in place.
-        teacher_logits: shape (training examples, labels), rows in the order of the data.
+        teacher_logits: shape (texts of the transfer set, labels), rows in its order.
         splits: data.
         max_length: longest input in tokens.
         work: folder for training checkpoints; a run that finds one there resumes.
         tell: told one line an epoch.
     """
     model, tokenizer = student
-    train, validation = splits.train, splits.validation
-    learned = tokenised(train.texts, train.labels, tokenizer, max_length)
+    validation = splits.validation
+    texts, labels = transfer_set(splits, settings)
+    learned = tokenised(texts, labels, tokenizer, max_length)
     trainer = DistillationTrainer(
         temperature=settings.temperature,
         alpha=settings.alpha,
         model=model,
         args=training_arguments(settings, work),
-        train_dataset=learned.add_column("index", list(range(len(train)))),
+        train_dataset=learned.add_column("index", list(range(len(texts)))),
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
         data_collator=PaddingCollator(tokenizer, teacher_logits),
         compute_metrics=compute_accuracy,

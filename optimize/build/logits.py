@@ -103,7 +103,8 @@ def import_precomputed(
     if logits.shape != (examples, len(names)):
         raise LogitsError(
             f"{source} has {split!r} logits of shape {logits.shape}, the data needs "
-            f"{(examples, len(names))}: rows must be the data's, in its order"
+            f"{(examples, len(names))}: rows must be the data's, in its order, "
+            "and distill.augment = 0 since nothing scores what it would add"
         )
     columns = [names.index(name) for name in label_names]
     ordered = logits[:, columns].astype(np.float32)

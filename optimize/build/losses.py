@@ -5,6 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+# Label of an example that has none; torch's own default of `ignore_index`.
+UNLABELLED = -100
+
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """T²·KL(teacher ‖ student) at temperature T, averaged over the batch.
@@ -44,17 +47,21 @@ def distillation_loss(
     Args:
         student_logits: shape (batch, labels).
         teacher_logits: shape (batch, labels).
-        labels: class ids, shape (batch,).
+        labels: class ids, shape (batch,); :data:`UNLABELLED` where only the teacher speaks.
         temperature: above 0; softens both distributions of the KL term.
         alpha: weight of the labels, in [0, 1].
 
     Returns:
-        A scalar.
+        A scalar: both terms are means over the whole batch, so an unlabelled example adds
+        nothing to the first.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it must be in [0, 1]")
     soft = soft_target_loss(student_logits, teacher_logits, temperature)
-    return alpha * functional.cross_entropy(student_logits, labels) + (1 - alpha) * soft
+    hard = functional.cross_entropy(
+        student_logits, labels, ignore_index=UNLABELLED, reduction="sum"
+    )
+    return alpha * hard / len(labels) + (1 - alpha) * soft
 
 
 def _check_shapes(student_logits: Tensor, teacher_logits: Tensor) -> None:

@@ -98,23 +98,25 @@ class _Build:
         parts = {
             "teacher": FileEntry.of(Path(source)).sha256 if source else self.keys["teacher"],
             "data": self.splits.digest,
+            "augment": [self.settings.distill.augment, self.settings.distill.seed],
         }
 
         def make(result: Path, work: Path) -> None:
             from optimize.build import logits
+            from optimize.build.distill import transfer_set
 
             store = result / logits.STORE_NAME
-            train = self.splits.train.texts
+            texts, _ = transfer_set(self.splits, self.settings.distill)
             if teacher is None:
                 names = self.splits.label_names
-                logits.import_precomputed(Path(str(source)), "train", len(train), names, store)
+                logits.import_precomputed(Path(str(source)), "train", len(texts), names, store)
                 return
             model = checkpoint.load_classifier(str(teacher))
             tokenizer = checkpoint.load_tokenizer(str(teacher))
             length = self.settings.teacher.max_length
-            logits.score(model, tokenizer, train, store, length, self.tell)
+            logits.score(model, tokenizer, texts, store, length, self.tell)
 
-        modules = ("logits.py", "training.py", "checkpoint.py")
+        modules = ("logits.py", "augment.py", "training.py", "checkpoint.py")
         return self._stage("teacher-logits", parts, modules, TRAIN_LIBRARIES, make)
 
     def student(self) -> Path:
@@ -146,7 +148,7 @@ class _Build:
             own = {"student": parts["student"], "distill": parts["distill"]}
             self._save_torch(*student, result, read_manifest(teacher).recipe | own)
 
-        modules = ("distill.py", "losses.py", "student.py", *TRAIN_MODULES)
+        modules = ("distill.py", "augment.py", "losses.py", "student.py", *TRAIN_MODULES)
         return self._stage("student", parts, modules, TRAIN_LIBRARIES, make)
 
     def exported(self, role: str, *, fuse: bool) -> Path:
