@@ -1,0 +1,135 @@
+"""Break the thing, see the gate fail: one mutation a gate, from just good enough to just not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from optimize.judge.gates import Evidence, control_of, decide_all
+from optimize.judge.records import Predictions, Series, Timing, VariantFacts
+from optimize.settings import parse
+
+N = 1000
+LABELS = np.zeros(N, dtype=np.int64)
+GATES = {
+    "size": {"kind": "size", "min_reduction_pct": 80.0},
+    "speed": {"kind": "speedup", "min_ratio": 2.0},
+    "accuracy": {"kind": "accuracy", "max_drop_pp": 2.0},
+    "fidelity": {"kind": "fidelity", "reference": "teacher-torch", "min_agreement_pct": 99.0},
+    "startup": {"kind": "startup", "max_startup_s": 1.0},
+    "memory": {"kind": "memory", "max_peak_mib": 100.0},
+}
+
+
+def series(seconds, replicates=12):
+    return Series(blocks_s=((seconds,) * 4,) * replicates, calls=1, p50_ms=1.0, p95_ms=1.0)
+
+
+def answers(wrong):
+    labels = [1] * wrong + [0] * (N - wrong)
+    return Predictions(labels=tuple(labels), confidences=(1.0,) * N)
+
+
+def evidence(**change):
+    fit = {
+        "size": 200,
+        "seconds": 0.5,
+        "wrong": 0,
+        "startup": 1.0,
+        "peak": 100 << 20,
+        "control": 0.5,
+        "missing": None,
+        "mode": "full",
+    } | change
+    timing = Timing(
+        series={
+            "typical": {
+                "teacher-torch": series(1.0),
+                "student-int8": series(fit["seconds"]),
+            }
+        },
+        batch_sizes={"typical": 1},
+        startup_s={"student-int8": (fit["startup"],)},
+        peak_rss_bytes={"student-int8": (fit["peak"],)},
+        replicates=12,
+        dropped_blocks=0,
+        seconds=1.0,
+    )
+    mode = fit["mode"]
+    control = control_of("typical", series(0.5), series(fit["control"]), mode, 1)
+    return Evidence(
+        variants={
+            "teacher-torch": VariantFacts(size_bytes=1000, parameters=1, model_sha256="a"),
+            "student-int8": VariantFacts(
+                size_bytes=fit["size"], parameters=1, model_sha256="b", missing=fit["missing"]
+            ),
+        },
+        timing=timing,
+        controls={"typical": control},
+        predictions={"teacher-torch": answers(0), "student-int8": answers(fit["wrong"])},
+        labels=LABELS,
+        isa="avx2",
+        mode=mode,
+    )
+
+
+def results(gates=GATES, **change):
+    table = {"gates": gates, "judge": {"workloads": {"typical": {}}}}
+    decided = decide_all(parse(table, "test").gates, evidence(**change), ("typical",))
+    return {result.gate: result for result in decided}
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_the_just_good_enough_passes_every_gate(mode):
+    assert {result.verdict for result in results(mode=mode).values()} == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("gate", "change", "words"),
+    [
+        ("size", {"size": 201}, "1 bytes above the 200 allowed"),
+        ("speed", {"seconds": 0.5 * 1.1}, "9 % below the limit"),
+        ("accuracy", {"wrong": 20}, "0.00 pp above the limit"),
+        ("fidelity", {"wrong": 11}, "11 of 1000 labels differ, 10 allowed"),
+        ("startup", {"startup": 1.01}, "median of 1"),
+        ("memory", {"peak": 101 << 20}, "median of 1"),
+    ],
+)
+def test_a_worse_bundle_fails_its_gate(gate, change, words):
+    result = results(**change)[gate]
+    assert result.verdict == "fail"
+    assert words in result.reason
+    assert result.remedy
+
+
+def test_an_open_accuracy_says_how_many_examples_would_do():
+    result = results(wrong=14)["accuracy"]
+    assert result.verdict == "inconclusive"
+    assert "needs" in result.reason
+    assert "judge " in result.remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"startup": math.nan}, {"control": 0.6}, {"missing": "needs torch"}],
+)
+def test_what_cannot_be_trusted_never_passes(change):
+    gate = "startup" if "startup" in change else "speed"
+    assert results(**change)[gate].verdict != "pass"
+
+
+def test_a_missing_variant_fails_with_the_way_out():
+    result = results(missing="needs torch, not installed here")["accuracy"]
+    assert result.verdict == "fail"
+    assert "not installed here" in result.reason
+    assert "drop_gates" in result.remedy
+
+
+def test_a_limit_by_workload_and_isa_wins():
+    gates = {"speed": GATES["speed"] | {"by": {"typical": 3.0, "typical@avx2": 1.5}}}
+    assert results(gates)["speed"].limit_value == 1.5
+
+
+def test_a_misspelt_gate_is_refused():
+    with pytest.raises(ValueError, match=r"gates\.size"):
+        parse({"gates": {"size": {"kind": "size", "min_reduction": 80}}}, "recipe")
