@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,20 +59,26 @@ def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) 
 
 def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
     from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.utils import logging
 
+    # It advises a newer opset; ours is pinned to the oldest runtime that shall load the bundle.
+    logging.set_verbosity_error()
     # The fusion patterns know eager attention; scaled_dot_product_attention is not fused
     # (onnxruntime issue 23864).
     config = copy.deepcopy(model.config)
     eager = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     eager.load_state_dict(model.state_dict())
     eager.eval().float()
-    onnx_export_from_model(
-        eager,
-        folder,
-        opset=opset,
-        task="text-classification",
-        do_validation=False,  # parity is checked below, on real texts
-    )
+    with warnings.catch_warnings():
+        # torch announces that this exporter will go; the fusion patterns need it while it is there.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        onnx_export_from_model(
+            eager,
+            folder,
+            opset=opset,
+            task="text-classification",
+            do_validation=False,  # parity is checked below, on real texts
+        )
     return folder / MODEL_NAME
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,10 @@ def fit(trainer: Trainer, work: Path) -> None:
     """Train, from the last checkpoint in ``work`` where a run was interrupted."""
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(work)) if work.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    with warnings.catch_warnings():
+        # Checkpoints are numbered; that a file system keeps no fine times does not matter.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
+        trainer.train(resume_from_checkpoint=last)
 
 
 class EpochLine(TrainerCallback):
