@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from optimize import Classifier, settings
+from optimize.build import pipeline
+from optimize.judge.kit import KitError, read_kit
+from optimize.runtime import read_manifest
+
+
+def test_kit_holds_every_variant_and_the_texts(tiny_kit):
+    kit = read_kit(tiny_kit)
+    assert set(kit.variants) == set(settings.VARIANTS)
+    assert len(kit.examples("test").texts) == len(kit.examples("validation").texts) == 24
+    assert kit.manifest.labels == ("cancel", "refund", "track")
+
+
+def test_bundle_answers_better_than_chance(tiny_kit):
+    examples = read_kit(tiny_kit).examples("test")
+    classifier = Classifier(tiny_kit / "student-int8")
+    answers = classifier.predict(examples.texts, batch_size=1)
+    right = [a.label == classifier.labels[y] for a, y in zip(answers, examples.labels, strict=True)]
+    assert sum(right) > 20
+
+
+def test_int8_is_smaller_and_says_what_it_is(tiny_kit):
+    int8, fp32 = (read_manifest(tiny_kit / name) for name in ("student-int8", "student-onnx"))
+    assert int8.size_bytes < fp32.size_bytes
+    assert (int8.quantization, fp32.quantization) == ("ort-dynamic", None)
+    assert (int8.opset, int8.ir_version) == (17, 8)
+    assert int8.inputs["model"] == fp32.files["model.onnx"].sha256
+    assert "student-int8" not in (tiny_kit / "student-int8" / "README.md").read_text()
+
+
+def test_changed_gate_trains_nothing(tiny_recipe, tmp_path):
+    told = []
+    first, _ = settings.load(str(tiny_recipe))
+    pipeline.build(first, told.append, tmp_path)
+    gated = f'gates.size={{kind = "size", min_reduction_pct = {50.0}}}'
+    second, _ = settings.load(str(tiny_recipe), overrides=[gated])
+    told.clear()
+    kit = pipeline.build(second, told.append, tmp_path)
+    assert [line for line in told if line.endswith("building")] == ["kit: building"]
+    assert "size" in json.loads((kit / "kit.json").read_text())["settings"]["gates"]
+
+
+def test_changed_text_in_a_kit_is_noticed(tiny_kit, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(tiny_kit, tmp_path / "kit")
+    path = copy / "data" / "test.jsonl"
+    content = path.read_text()
+    path.unlink()  # the copy may be a hard link
+    path.write_text(content.replace("please", "pleas3", 1))
+    with pytest.raises(KitError, match="it was changed"):
+        read_kit(copy)
