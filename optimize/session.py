@@ -167,6 +167,8 @@ class Session:
         if call.excinfo is None:
             if call.when == "call":
                 self.answered[case] = "pass"
+        elif call.excinfo.errisinstance(pytest.skip.Exception):
+            return  # e.g. by --benchmark-only: no verdict
         elif call.excinfo.errisinstance(GateInconclusive):
             self.answered[case] = "inconclusive"
         else:

@@ -1,7 +1,6 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 
 import numpy as np
 import pytest

@@ -1,0 +1,201 @@
+"""pytest runs of a small suite over a canned report: nothing is measured here."""
+
+import json
+
+import pytest
+
+from optimize.judge.records import (
+    Fingerprint,
+    GateResult,
+    Predictions,
+    Report,
+    Scores,
+    Series,
+    Span,
+    Timing,
+    VariantFacts,
+)
+from optimize.plugin import ReplayClock
+from optimize.settings import parse
+
+pytest_plugins = "pytester"
+
+RECIPE = """
+[judge]
+variants = ["teacher-torch", "student-int8"]
+[judge.workloads.typical]
+[gates.size]
+kind = "size"
+min_reduction_pct = 50.0
+[gates.speed]
+kind = "speedup"
+min_ratio = 2.0
+"""
+SUITE = """
+import pytest
+
+@pytest.mark.workloads(batched=False)
+def test_latency(replay, workload, variant):
+    replay(workload, variant)
+
+@pytest.mark.gates("size", "speedup")
+def test_gate(gate, gate_case):
+    gate(gate_case)
+"""
+CONFTEST = """
+import pathlib
+import optimize.judge.kit, optimize.judge.measure
+from optimize.judge.records import read_report
+
+optimize.judge.kit.read_kit = lambda folder: None
+optimize.judge.measure.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
+"""
+SECONDS = ((0.1, 0.2, 0.30000000000000004), (0.7, 0.1234567890123456, 1e-9))
+
+
+def canned(verdict):
+    span = Span(low=0.5, high=1.0)
+    scores = Scores(
+        examples=2,
+        correct=2,
+        accuracy_interval=span,
+        macro_f1=1.0,
+        macro_f1_interval=span,
+        calibration_error=0.0,
+    )
+    series = Series(blocks_s=SECONDS, calls=1, p50_ms=1.0, p95_ms=2.0)
+    names = ("teacher-torch", "student-int8")
+    gate = {"candidate": "student-int8", "limit": "min", "limit_value": 1.0, "reason": "it is so"}
+    settings = parse({"judge": {"variants": names}}, "test")
+    return Report(
+        created="now",
+        optimize_version="0",
+        mode="quick",
+        recipe="r",
+        settings_source="recipe r",
+        settings=settings.model_dump(mode="json"),
+        fingerprint=Fingerprint(
+            cpu="c", isa=(), isa_class="other", cores=1, threads=1, system="s", libraries={}
+        ),
+        split="test",
+        data_digest="d",
+        variants={
+            name: VariantFacts(size_bytes=9, parameters=9, model_sha256="m") for name in names
+        },
+        timing=Timing(
+            series={"typical": dict.fromkeys(names, series)},
+            batch_sizes={"typical": 1},
+            startup_s=dict.fromkeys(names, (1.0,)),
+            peak_rss_bytes=dict.fromkeys(names, (1,)),
+            replicates=2,
+            dropped_blocks=0,
+            seconds=1.0,
+        ),
+        controls=(),
+        scores={"test": dict.fromkeys(names, scores)},
+        predictions={"test": dict.fromkeys(names, Predictions(labels=(0, 1), confidences=(1, 1)))},
+        labels=(0, 1),
+        batch_agreement={},
+        gates=(
+            GateResult(gate="size", kind="size", verdict="pass", measured="1 byte", **gate),
+            GateResult(
+                gate="speed",
+                kind="speedup",
+                workload="typical",
+                verdict=verdict,
+                measured="1.5×",
+                remedy="fewer layers",
+                **gate,
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def run(pytester):
+    def go(verdict, *options):
+        pytester.makefile(".toml", recipe=RECIPE)
+        pytester.makepyfile(conftest=CONFTEST, test_suite=SUITE)
+        (pytester.path / "canned.json").write_text(canned(verdict).model_dump_json())
+        return pytester.runpytest_subprocess(
+            "-p", "optimize.plugin", "--recipe", "recipe.toml", "--kit", "kit", *options
+        )
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("verdict", "options", "code"),
+    [
+        ("pass", (), 0),
+        ("fail", (), 1),
+        ("fail", ("--inconclusive=pass",), 1),
+        ("inconclusive", (), 2),
+        ("inconclusive", ("--inconclusive=fail",), 1),
+        ("inconclusive", ("--inconclusive=warn",), 0),
+        ("inconclusive", ("--inconclusive=pass",), 0),
+    ],
+)
+def test_exit_code(run, verdict, options, code):
+    result = run(verdict, *options)
+    assert result.ret == code
+    result.stdout.fnmatch_lines(["*verdict*", "*student-int8*", "*gates passed*"])
+
+
+def test_failure_says_by_how_much_and_what_to_try(run):
+    run("fail", "--junitxml=j.xml").stdout.fnmatch_lines(
+        ["*FAIL speed?typical?: 1.5×, limit min (it is so). Try: fewer layers.*"]
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-k", "latency"),
+        ("-k", "size"),
+        ("--deselect", "test_suite.py::test_gate[speed-typical]"),
+        ("--benchmark-disable",),
+        ("--benchmark-skip",),
+        ("--benchmark-only",),
+        ("-n", "2"),
+        ("-x", "--deselect", "test_suite.py::test_gate[size]"),
+    ],
+)
+def test_gate_that_did_not_run_is_no_pass(run, options):
+    assert run("pass", *options).ret != 0
+
+
+def test_options_without_a_gate_are_refused(pytester):
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest_subprocess("-p", "optimize.plugin", "--quick")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no gate was collected*"])
+
+
+def test_misspelt_gate_is_refused(pytester):
+    pytester.makefile(".toml", recipe=RECIPE.replace("min_ratio", "min_ration"))
+    pytester.makepyfile(test_suite=SUITE)
+    result = pytester.runpytest_subprocess("-p", "optimize.plugin", "--recipe", "recipe.toml")
+    assert result.ret != 0
+    assert "min_ration" in result.stdout.str() + result.stderr.str()
+
+
+def test_benchmark_json_holds_the_recorded_samples(run, pytester):
+    assert run("pass", "--benchmark-json=b.json").ret == 0
+    content = json.loads((pytester.path / "b.json").read_text())
+    assert content["optimize"]["schema_version"] == 1
+    assert len(content["benchmarks"]) == 2
+    for entry in content["benchmarks"]:
+        assert entry["stats"]["data"] == [second for block in SECONDS for second in block]
+        assert entry["group"] == "typical"
+
+
+def test_replay_clock_reads_back_exactly():
+    clock = ReplayClock(iter([0.1, 0.7]))
+    assert [clock() for _ in range(4)] == [0.0, 0.1, 0.0, 0.7]
+
+
+def test_out_writes_json_and_markdown(run, pytester):
+    run("fail", "--out", "report")
+    assert json.loads((pytester.path / "report" / "report.json").read_text())["mode"] == "quick"
+    assert "Verdict: FAIL" in (pytester.path / "report" / "report.md").read_text()
