@@ -1,0 +1,219 @@
+import io
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import optimize
+from optimize import Classifier
+from optimize.build import pipeline
+from optimize.cli import main
+from optimize.settings import shipped_recipes
+
+TEXTS = ["where is my parcel", "refund my money"]
+
+
+@pytest.fixture
+def ready(monkeypatch, tiny_kit):
+    """A build that is done at once, and the names of the recipes that it was asked for."""
+    asked = []
+
+    def build(settings, tell, cache_root=None):
+        asked.append(settings.name)
+        return tiny_kit
+
+    monkeypatch.setattr(pipeline, "build", build)
+    return asked
+
+
+def answers(bundle, texts):
+    classifier = Classifier(bundle)
+    found = [classifier.predict([text])[0] for text in texts]
+    return [f"{p.label}\t{p.probability:.4f}\t{t}" for p, t in zip(found, texts, strict=True)]
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    for command in ("run", "build", "report", "check", "predict"):
+        assert re.search(rf"^    {command} ", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["run", "build", "report", "check", "predict"])
+def test_help_of_a_command(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: optimize {command} ")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"{optimize.__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["frobnicate"], ["predict"], ["check", "--quick"]])
+def test_bad_usage(capsys, argv):
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: optimize")
+
+
+def test_help_imports_neither_torch_nor_scipy():
+    code = (
+        "import sys\nfrom optimize.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([n for n in ('torch', 'transformers', 'scipy', 'pytest') if n in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("usage: optimize ")
+    assert run.stdout.endswith("\n[]\n")
+
+
+def test_run_as_a_module():
+    command = [sys.executable, "-m", "optimize", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{optimize.__version__}\n"
+
+
+def test_check(capsys, tiny_recipe):
+    assert main(["check", "--recipe", str(tiny_recipe)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"settings: recipe {tiny_recipe}",
+        "data: 48 train, 24 validation, 24 test texts; 3 labels",
+        "gates: none",
+    ]
+
+
+def test_check_tells_the_gates_and_the_overrides(capsys, tiny_recipe):
+    gate = "gates.small={kind='size', min_reduction_pct=1}"
+    assert main(["check", "--recipe", str(tiny_recipe), "--set", gate]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"settings: recipe {tiny_recipe}, {gate}"
+    assert told[-1] == "gates: small"
+
+
+def test_check_refuses_data_that_are_not_there(capsys, tiny_recipe, tmp_path):
+    argv = ["check", "--recipe", str(tiny_recipe), "--set", f"data.source={tmp_path / 'no.jsonl'}"]
+    assert main(argv) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("optimize: ")
+    assert "no.jsonl' does not exist" in told.err
+
+
+@pytest.mark.parametrize("command", ["run", "build", "check"])
+def test_unknown_recipe(capsys, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--recipe", "smaple"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    (line,) = told.err.splitlines()
+    assert line.startswith("optimize: no recipe 'smaple': ")
+    assert line.endswith(f"not one of the shipped recipes {', '.join(shipped_recipes())}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_setting(capsys, tiny_recipe):
+    argv = ["check", "--recipe", str(tiny_recipe), "--set", "distill.epoch=3"]
+    assert main(argv) == 1
+    assert "distill.epoch: Extra inputs are not permitted (given: 3)" in capsys.readouterr().err
+
+
+def test_predict_arguments(capsys, tiny_kit):
+    bundle = tiny_kit / "student-int8"
+    assert main(["predict", str(bundle), *TEXTS]) == 0
+    assert capsys.readouterr().out.splitlines() == answers(bundle, TEXTS)
+
+
+def test_predict_standard_input(capsys, monkeypatch, tiny_kit):
+    bundle = tiny_kit / "student-int8"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{TEXTS[0]}\n\n   \n{TEXTS[1]}"))
+    assert main(["predict", str(bundle)]) == 0
+    assert capsys.readouterr().out.splitlines() == answers(bundle, TEXTS)
+
+
+def test_predict_nothing(capsys, monkeypatch, tiny_kit):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main(["predict", str(tiny_kit / "student-int8")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_predict_without_a_bundle(capsys, tmp_path):
+    assert main(["predict", str(tmp_path), "hello"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"optimize: {tmp_path} has no manifest.json: it is not a bundle.")
+
+
+def test_report_that_is_not_there(capsys, tmp_path):
+    assert main(["report", str(tmp_path / "report.json")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"optimize: {tmp_path / 'report.json'} cannot be read: No such file or directory"
+    )
+
+
+def test_build_writes_a_kit(capsys, ready, tiny_kit, tiny_recipe, tmp_path):
+    out = tmp_path / "kit"
+    assert main(["build", "--recipe", str(tiny_recipe), "--out", str(out)]) == 0
+    assert ready == ["tiny"]
+    assert contents(out) == contents(tiny_kit)
+    assert list(tmp_path.iterdir()) == [out]
+    assert capsys.readouterr().out == f"kit: {out}\nbundle: {out / 'student-int8'}\n"
+    assert main(["predict", str(out / "student-int8"), "stop"]) == 0
+
+
+def test_built_kit_shares_no_file_with_the_cache(ready, tiny_kit, tiny_recipe, tmp_path):
+    out = tmp_path / "kit"
+    assert main(["build", "--recipe", str(tiny_recipe), "--out", str(out)]) == 0
+    before = contents(tiny_kit)
+    (out / "student-int8" / "model.onnx").write_bytes(b"changed")
+    assert contents(tiny_kit) == before
+
+
+def test_build_replaces_an_older_kit(ready, tiny_kit, tiny_recipe, tmp_path):
+    out = shutil.copytree(tiny_kit, tmp_path / "kit")
+    (out / "student-int8" / "model.onnx").write_bytes(b"old")
+    (out / "student-older").mkdir()
+    half_done = tmp_path / "kit.unfinished"
+    half_done.mkdir()
+    (half_done / "left-over").touch()
+    assert main(["build", "--recipe", str(tiny_recipe), "--out", str(out)]) == 0
+    assert contents(out) == contents(tiny_kit)
+    assert not (out / "student-older").exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_build_refuses_a_folder_that_is_no_kit(capsys, ready, tiny_recipe, tmp_path):
+    out = tmp_path / "home"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    assert main(["build", "--recipe", str(tiny_recipe), "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        f"optimize: {out} exists and is not a kit; choose another folder with --out\n"
+    )
+    assert contents(out) == {(out / "thesis.txt").relative_to(out): b"years of work"}
+
+
+def test_interrupt(capsys, monkeypatch, tiny_recipe):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "build", interrupted)
+    assert main(["build", "--recipe", str(tiny_recipe)]) == 130
+    assert capsys.readouterr().err.startswith("interrupted; run the same command again")
