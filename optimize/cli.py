@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from optimize import __version__, settings
+from optimize.records import KIT_NAME
 from optimize.settings import Settings
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
@@ -106,17 +108,16 @@ def _build(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
 
     chosen, _ = _settings(arguments)
+    target: Path = arguments.out
+    if target.exists() and not (target / KIT_NAME).is_file():
+        raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
     kit = build(chosen, Teller())
-    aside = arguments.out.with_name(f"{arguments.out.name}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(kit, aside)
-    if arguments.out.exists():
-        if not (arguments.out / "kit.json").is_file():
-            raise FileExistsError(
-                f"{arguments.out} exists and is not a kit; choose another folder with --out"
-            )
-        shutil.rmtree(arguments.out)
-    aside.rename(arguments.out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+        shutil.copytree(kit, Path(work, "kit"))
+        if target.exists():
+            target.rename(Path(work, "old"))
+        Path(work, "kit").rename(target)
     print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
     return 0
 

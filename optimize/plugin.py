@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from optimize.session import GateCase, GateFailed, GateInconclusive, Session
+from optimize.session import GateCase, GateFailed, GateInconclusive, Session, gate_cases
 from optimize.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,14 +73,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _gate_cases(settings: Settings, marker: pytest.Mark | None) -> list[GateCase]:
     kinds = marker.args if marker is not None else ()
-    workloads = tuple(settings.judge.workloads)
     wanted = marker.kwargs.get("batched") if marker is not None else None
     return [
-        GateCase(name, workload)
-        for name, gate in settings.active_gates.items()
-        if gate.kind in kinds
-        for workload in gate.judged_workloads(workloads)
-        if wanted is None or _is_batched(settings, workload) == wanted
+        case
+        for case in gate_cases(settings)
+        if settings.gates[case.gate].kind in kinds
+        if wanted is None or _is_batched(settings, case.workload) == wanted
     ]
 
 

@@ -9,10 +9,11 @@ History of the schema versions:
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 BUNDLE_SCHEMA = 1
 KIT_SCHEMA = 1
@@ -44,6 +45,14 @@ def _inside(path: str) -> str:
     if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError(f"path {path!r} must be relative and stay inside its folder")
     return path
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a label that is there twice: an answer could not be told from another."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"label {twice[0]!r} is there more than once")
+    return names
 
 
 RelativePath = Annotated[str, AfterValidator(_inside)]
@@ -87,8 +96,8 @@ class Manifest(Record):
 
     schema_version: Literal[1] = 1
     format: Literal["onnx", "torch"]
-    labels: tuple[str, ...] = Field(min_length=2)
-    max_length: int = Field(gt=0)
+    labels: Annotated[tuple[str, ...], AfterValidator(_distinct)] = Field(min_length=2)
+    max_length: int = Field(gt=2)  # the two special tokens, and one of the text
     parameters: int = Field(gt=0)
     opset: int | None = None
     ir_version: int | None = None
@@ -134,3 +143,40 @@ class KitManifest(Record):
 def write_json(record: Record, path: Path) -> None:
     """Write a record as indented JSON, with a last newline."""
     path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class StoredError(ValueError):
+    """A stored record that cannot be used; the message gives the fact, the values, the remedy."""
+
+
+def read_record(path: Path, kind: type[AnyRecord], version: int, again: str) -> AnyRecord:
+    """Read and check a record that :func:`write_json` wrote.
+
+    Args:
+        path: the file.
+        kind: the record's class.
+        version: the schema version that is understood here.
+        again: the remedy: how to get a file that is.
+
+    Raises:
+        StoredError: missing, not JSON, of another schema version, or malformed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoredError(f"{path.parent} has no {path.name}. {again}") from None
+    except (OSError, ValueError) as error:
+        raise StoredError(f"{path} is not JSON: {error}. {again}") from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != version:
+        raise StoredError(
+            f"{path} has schema_version {found!r}; this version of optimize reads {version}. "
+            f"{again}"
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise StoredError(f"{path} is not a {kind.__name__.lower()}: {error}") from error

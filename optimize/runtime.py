@@ -6,7 +6,6 @@ Needs numpy, onnxruntime, tokenizers and pydantic, and no torch.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +13,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from optimize.machine import available_cores, multiplies_u8s8_exactly
-from optimize.records import BUNDLE_SCHEMA, MANIFEST_NAME, Manifest, Prediction
+from optimize.records import (
+    BUNDLE_SCHEMA,
+    MANIFEST_NAME,
+    Manifest,
+    Prediction,
+    StoredError,
+    read_record,
+)
 
 Logits = NDArray[np.float32]
 Batch = dict[str, NDArray[np.int64]]
@@ -60,6 +65,12 @@ class Classifier:
         self.encoder = TextEncoder(folder, self.manifest)
         self._session = open_session(model, threads or available_cores(), folder)
         self._inputs = {node.name for node in self._session.get_inputs()}
+        width = self._session.get_outputs()[0].shape[-1]
+        if isinstance(width, int) and width != len(self.labels):
+            raise BundleError(
+                f"{folder / MODEL_NAME} answers {width} scores, the manifest names "
+                f"{len(self.labels)} labels: they are not of the same model. Build it again."
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -153,26 +164,11 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         BundleError: it is missing, of another schema version, or malformed.
     """
-    path = folder / MANIFEST_NAME
+    again = "`optimize build --out DIR` leaves a bundle in DIR/student-int8."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(
-            f"{folder} has no {MANIFEST_NAME}: it is not a bundle. `optimize build --out DIR` "
-            "leaves one in DIR/student-int8."
-        ) from None
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != BUNDLE_SCHEMA:
-        raise BundleError(
-            f"{path} has schema_version {version!r}; this version of optimize reads "
-            f"{BUNDLE_SCHEMA}. Use the version that built the bundle, or build it again."
-        )
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        raise BundleError(f"{path} is not a manifest: {error}") from error
+        return read_record(folder / MANIFEST_NAME, Manifest, BUNDLE_SCHEMA, again)
+    except StoredError as error:
+        raise BundleError(f"not a bundle: {error}") from error
 
 
 def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -189,6 +185,8 @@ def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
         content = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         raise BundleError(

@@ -127,10 +127,10 @@ class Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Note which gates were asked for, before anything is deselected."""
-        for item in items:
-            case = _case_of(item)
-            if case is not None:
-                self.asked.add(case)
+        if any(_case_of(item) is not None for item in items):
+            # All gates of the settings, not only those that a test was found for: a deleted file
+            # of benchmarks must not turn its gates off.
+            self.asked = set(gate_cases(self.settings))
         self._refuse_what_would_be_silent()
 
     def _refuse_what_would_be_silent(self) -> None:
@@ -143,12 +143,6 @@ class Session:
                     f"--{given[0]} was given, but no gate was collected: run `pytest benchmarks`"
                 )
             return
-        workers = getattr(self.config.option, "numprocesses", None)
-        if workers or hasattr(self.config, "workerinput"):
-            raise pytest.UsageError(
-                "gates cannot run under xdist: its workers would share the cores that are "
-                "measured. Run with `-n 0`."
-            )
         for name in ("benchmark_disable", "benchmark_skip"):
             if getattr(self.config.option, name, False):
                 flag = name.replace("_", "-")
@@ -156,6 +150,14 @@ class Session:
                     f"--{flag} would turn the gates off without a word; leave it out, or leave "
                     "out the benchmarks folder"
                 )
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse to measure in one of several processes."""
+        if _case_of(item) is not None and hasattr(self.config, "workerinput"):
+            raise GateFailed(
+                "gates cannot run under xdist: its workers share the cores that are measured. Run "
+                "with `-n 0`."
+            )
 
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
         """Note each gate's outcome."""
@@ -208,8 +210,8 @@ class Session:
         if self.silent and not self.config.getoption("collectonly"):
             names = ", ".join(map(str, self.silent))
             terminalreporter.write_line(
-                f"FAIL: {len(self.silent)} of {len(self.asked)} gates were asked for and gave no "
-                f"verdict: {names}. Run them, or drop them by name in judge.drop_gates.",
+                f"FAIL: {len(self.silent)} of {len(self.asked)} gates gave no verdict: {names}. "
+                "Run them all, or drop them by name in judge.drop_gates.",
                 red=True,
             )
 
@@ -222,6 +224,16 @@ class Session:
                 "mode": self._report.mode,
                 "fingerprint": self._report.fingerprint.model_dump(),
             }
+
+
+def gate_cases(settings: Settings) -> list[GateCase]:
+    """Every gate of the settings on every workload that it judges."""
+    workloads = tuple(settings.judge.workloads)
+    return [
+        GateCase(name, workload)
+        for name, gate in settings.active_gates.items()
+        for workload in gate.judged_workloads(workloads)
+    ]
 
 
 def _case_of(item: pytest.Item) -> GateCase | None:

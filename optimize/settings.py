@@ -1,8 +1,7 @@
 """The one reader of ``[tool.optimize]`` in pyproject.toml and of recipe TOML files.
 
-Settings come from one place: ``--recipe``, or else ``[tool.optimize]`` of the project's
-pyproject.toml, or else the recipe that a kit carries, or else the shipped recipe ``sample``.
-A recipe may name another in ``extends``; its own tables then win, key by key.
+They come from ``--recipe``, or else the project's ``[tool.optimize]``, or else the recipe that a
+kit carries, or else the recipe ``sample``. What a recipe ``extends`` it wins over, key by key.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ class DistillSettings(TrainingSettings):
 
 
 class ExportSettings(Section):
-    """``[export]``: opset and IR version bound the oldest onnxruntime that can load the bundle."""
+    """``[export]``: opset and IR version bound the oldest onnxruntime that loads the bundle."""
 
     opset: int = Field(default=17, ge=14, le=20)
     ir_version: int = Field(default=8, ge=7, le=10)
@@ -148,12 +147,7 @@ class ExportSettings(Section):
 
 
 class QuantizeSettings(Section):
-    """``[quantize]``: the INT8 recipe of the bundle.
-
-    Attributes:
-        recipe: the one that is shipped.
-        compare: one that is measured beside it, as the variant ``student-int8-compared``.
-    """
+    """``[quantize]``: the INT8 recipe shipped, and one measured beside it for comparison."""
 
     recipe: QuantizationRecipe = "ort-dynamic"
     compare: QuantizationRecipe | Literal["none"] = "optimum-dynamic"
@@ -233,7 +227,7 @@ def load(
     Args:
         recipe: a shipped recipe's name or a TOML file; wins over the project.
         project: folder whose pyproject.toml may hold ``[tool.optimize]``.
-        overrides: ``key.path=value`` assignments in TOML, applied last.
+        overrides: as for :func:`with_overrides`.
 
     Raises:
         SettingsError: no such recipe, bad TOML, unknown key or value out of range.

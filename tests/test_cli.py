@@ -217,3 +217,12 @@ def test_interrupt(capsys, monkeypatch, tiny_recipe):
     monkeypatch.setattr(pipeline, "build", interrupted)
     assert main(["build", "--recipe", str(tiny_recipe)]) == 130
     assert capsys.readouterr().err.startswith("interrupted; run the same command again")
+
+
+def test_refused_build_leaves_nothing(tiny_kit, tmp_path, monkeypatch):
+    from optimize.build import pipeline
+
+    monkeypatch.setattr(pipeline, "build", lambda *_: tiny_kit)
+    (tmp_path / "home").mkdir()
+    assert main(["build", "--out", str(tmp_path / "home")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.judge.records import VariantFacts
-from optimize.records import KIT_NAME, KIT_SCHEMA, MANIFEST_NAME, FileEntry, KitManifest, Manifest
+from optimize.records import (
+    KIT_NAME,
+    KIT_SCHEMA,
+    MANIFEST_NAME,
+    FileEntry,
+    KitManifest,
+    Manifest,
+    StoredError,
+    read_record,
+)
 from optimize.runtime import MODEL_NAME, BundleError, read_manifest
 
 WEIGHTS = (MODEL_NAME, "model.safetensors")
@@ -94,25 +103,11 @@ def read_kit(folder: Path) -> Kit:
     Raises:
         KitError: missing, of another schema version, or changed since it was built.
     """
-    path = folder / KIT_NAME
+    again = "`optimize build --out DIR` leaves a kit in DIR."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KitError(
-            f"{folder} has no {KIT_NAME}: it is not a kit. `optimize build --out DIR` leaves one."
-        ) from None
-    except ValueError as error:
-        raise KitError(f"{path} is not JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != KIT_SCHEMA:
-        raise KitError(
-            f"{path} has schema_version {version!r}; this version of optimize reads {KIT_SCHEMA}. "
-            "Build the kit again."
-        )
-    try:
-        manifest = KitManifest.model_validate(content)
-    except ValueError as error:
-        raise KitError(f"{path} is not a kit's: {error}") from error
+        manifest = read_record(folder / KIT_NAME, KitManifest, KIT_SCHEMA, again)
+    except StoredError as error:
+        raise KitError(f"not a kit: {error}") from error
     for name, entry in manifest.files.items():
         _check(folder / name, entry.sha256)
     variants = {}

@@ -7,13 +7,12 @@ History of the report schema:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from optimize.records import Record
+from optimize.records import Record, read_record
 
 REPORT_SCHEMA = 1
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -229,29 +228,10 @@ class Report(Record):
         return "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
-class ReportError(ValueError):
-    """A stored report that cannot be read; the message says why and what to do."""
-
-
 def read_report(path: Path) -> Report:
     """A report that a run wrote.
 
     Raises:
-        ReportError: not a file, not JSON, or of a schema version that is not known here.
+        StoredError: not a file, not JSON, or of a schema version that is not known here.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ReportError(f"{path} is not JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != REPORT_SCHEMA:
-        raise ReportError(
-            f"{path} has schema_version {version!r}; this version of optimize reads "
-            f"{REPORT_SCHEMA}. Judge again with `pytest benchmarks --out DIR`."
-        )
-    try:
-        return Report.model_validate(content)
-    except ValidationError as error:
-        raise ReportError(f"{path} is not a report: {error}") from error
+    return read_record(path, Report, REPORT_SCHEMA, "Judge again: `pytest benchmarks --out DIR`.")

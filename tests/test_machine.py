@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+from optimize import machine
+
+
+def test_quota_cuts_the_cores(tmp_path):
+    quota = tmp_path / "cpu.max"
+    quota.write_text("150000 100000\n")
+    assert machine.cpu_quota(quota) == 1.5
+    assert machine.available_cores(quota) == 1
+    quota.write_text("max 100000\n")
+    assert machine.cpu_quota(quota) is None
+    assert machine.available_cores(tmp_path / "absent") >= 1
+
+
+def test_peak_memory_is_not_that_of_the_parent():
+    ballast = bytearray(400 << 20)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    code = "from optimize.machine import peak_rss_bytes; print(peak_rss_bytes())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1 << 20 < int(run.stdout) < 200 << 20 < machine.peak_rss_bytes()
+
+
+def test_disturbance_counts_what_was_taken(tmp_path):
+    stat, cpu_stat = tmp_path / "stat", tmp_path / "cpu.stat"
+    stat.write_text("cpu 1 2 3 4 5 6 7 100 0 0\n")
+    cpu_stat.write_text("nr_throttled 1\nthrottled_usec 1000000\n")
+    watch = machine.Disturbance(stat, cpu_stat)
+    stat.write_text("cpu 1 2 3 4 5 6 7 150 0 0\n")
+    cpu_stat.write_text("nr_throttled 2\nthrottled_usec 3500000\n")
+    stolen, throttled = watch.since_last()
+    assert stolen > 0
+    assert throttled == 2.5
+    assert watch.since_last() == (0, 0)

@@ -1,0 +1,200 @@
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from optimize import settings
+from optimize.judge.kit import read_kit
+from optimize.judge.measure import judge
+from optimize.judge.report import complaint
+
+pytest_plugins = "pytester"
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+RECIPE = """
+[judge]
+variants = ["teacher-onnx", "student-onnx", "student-int8"]
+quick_blocks = 4
+block_ms = 1.0
+threads = 1
+[judge.workloads.typical]
+texts = 4
+[judge.workloads.batch4]
+batch_size = 4
+texts = 8
+[gates.size]
+kind = "size"
+reference = "teacher-onnx"
+min_reduction_pct = 0.0
+[gates.speed]
+kind = "speedup"
+reference = "teacher-onnx"
+min_ratio = 1e-6
+[gates.accuracy]
+kind = "accuracy"
+reference = "teacher-onnx"
+max_drop_pp = 99.0
+[gates.fidelity]
+kind = "fidelity"
+min_agreement_pct = 0.0
+[gates.startup]
+kind = "startup"
+max_startup_s = 1e6
+[gates.memory]
+kind = "memory"
+max_peak_mib = 1e6
+"""
+GATES = 7
+CONFTEST = """
+from pathlib import Path
+import optimize.judge.measure
+from optimize.judge.records import read_report
+optimize.judge.measure.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
+"""
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_kit, tmp_path_factory):
+    """One real quick run. On a busy machine its control may not hold: here it is said to."""
+    recipe = tmp_path_factory.mktemp("gates") / "gates.toml"
+    recipe.write_text(RECIPE)
+    chosen, source = settings.load(str(recipe))
+    report = judge(read_kit(tiny_kit), chosen, source, "quick", lambda line: None)
+    return report.model_copy(
+        update={
+            "controls": tuple(c.model_copy(update={"holds": True}) for c in report.controls),
+            "gates": tuple(g.model_copy(update={"verdict": "pass"}) for g in report.gates),
+        }
+    )
+
+
+def with_verdict(report, gate, verdict):
+    changes = {"verdict": verdict, "reason": "it is so", "remedy": "that"}
+    return report.model_copy(
+        update={
+            "gates": tuple(
+                g.model_copy(update=changes) if g.name == gate else g for g in report.gates
+            )
+        }
+    )
+
+
+@pytest.fixture
+def run(pytester, tiny_kit, measured):
+    pytester.makefile(".toml", gates=RECIPE)
+    pytester.makeconftest(CONFTEST)
+    shutil.copytree(
+        BENCHMARKS, pytester.path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__")
+    )
+
+    def go(*options, report=measured):
+        (pytester.path / "canned.json").write_text(report.model_dump_json())
+        # With `=`: pytest would take a lone path for an argument and move its rootdir.
+        judged = (f"--kit={tiny_kit}", "--recipe=gates.toml", "--quick")
+        return pytester.runpytest_subprocess(
+            "-p", "optimize.plugin", "-p", "no:cacheprovider", "benchmarks", *judged, *options
+        )
+
+    return go
+
+
+def test_passing_run_ends_with_the_verdict(run, measured):
+    result = run()
+    assert result.ret == 0
+    assert len(measured.gates) == GATES
+    # 2 workloads × 3 variants, the control, and the Classifier's answers
+    result.assert_outcomes(passed=GATES + 6 + 2)
+    lines = [line for line in result.outlines if line.strip()]
+    assert lines[-2] == f"PASS: {GATES} of {GATES} gates passed"
+    assert max(n for n, line in enumerate(lines) if "benchmark" in line) < next(
+        n for n, line in enumerate(lines) if " verdict " in line and line.startswith("=")
+    )
+
+
+def test_failing_gate_tells_junit(run, pytester, measured):
+    report = with_verdict(measured, "speed[batch4]", "fail")
+    (gate,) = [g for g in report.gates if g.verdict == "fail"]
+    result = run("--junitxml=j.xml", report=report)
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, passed=GATES + 6 + 1)
+    assert complaint(gate) in result.stdout.str()
+    cases = ET.parse(pytester.path / "j.xml").getroot().iter("testcase")
+    properties = {
+        case.get("name"): ({p.get("name"): p.get("value") for p in case.iter("property")}, case)
+        for case in cases
+    }
+    told, case = properties["test_speedup[speed-batch4]"]
+    assert told == {key: getattr(gate, key) for key in ("verdict", "measured", "limit", "reason")}
+    assert complaint(gate) in case.find("failure").get("message")
+    assert properties["test_speedup[speed-typical]"][0]["verdict"] == "pass"
+    assert len([case for _, case in properties.values() if case.find("failure") is not None]) == 1
+
+
+def test_failed_and_undecided_is_failed(run, measured):
+    report = with_verdict(with_verdict(measured, "accuracy", "inconclusive"), "size", "fail")
+    assert run(report=report).ret == 1
+
+
+def test_control_that_does_not_hold_is_undecided(run, measured):
+    broken = tuple(c.model_copy(update={"holds": False}) for c in measured.controls)
+    assert run(report=measured.model_copy(update={"controls": broken})).ret == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-k", "not speedup"], "2 of 7 gates gave no verdict"),
+        (["-m", "workloads"], "7 of 7 gates gave no verdict"),
+        (
+            ["--deselect", "benchmarks/test_size.py::test_size[size]"],
+            "1 of 7 gates gave no verdict: size",
+        ),
+        (["--benchmark-only"], "7 of 7 gates gave no verdict"),
+        (["--benchmark-disable"], "--benchmark-disable would turn the gates off"),
+        (["-n", "2"], ""),
+    ],
+)
+def test_gates_are_never_silent(run, options, words):
+    result = run(*options)
+    assert result.ret != 0
+    assert words in result.stdout.str() + result.stderr.str()
+
+
+def test_empty_folder_is_no_pass(run, pytester):
+    shutil.rmtree(pytester.path / "benchmarks")
+    pytester.mkdir("benchmarks")
+    result = run()
+    assert result.ret != 0
+    assert "no gate was collected" in result.stdout.str() + result.stderr.str()
+
+
+def test_benchmark_json_and_report_hold_the_same_floats(run, pytester, measured):
+    assert run("--benchmark-json=b.json", "--out", "report").ret == 0
+    shown = json.loads((pytester.path / "b.json").read_text())
+    stored = json.loads((pytester.path / "report" / "report.json").read_text())
+    assert shown["optimize"]["schema_version"] == 1
+    assert shown["optimize"]["verdict"] == "pass"
+    data = {
+        (entry["group"], entry["params"]["variant"]): entry["stats"]["data"]
+        for entry in shown["benchmarks"]
+    }
+    assert len(shown["benchmarks"]) == len(data) == 6
+    for (workload, variant), seconds in data.items():
+        blocks = stored["timing"]["series"][workload][variant]["blocks_s"]
+        assert seconds == [second for replicate in blocks for second in replicate]
+        assert len(seconds) > 1
+
+
+def test_gate_whose_file_is_gone_is_no_pass(run, measured, pytester):
+    (pytester.path / "benchmarks" / "test_latency.py").unlink()
+    result = run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAIL: * gates gave no verdict: speed-typical. Run them all*"])
+
+
+def test_xdist_is_refused_with_its_words(run):
+    result = run("-n", "2")
+    assert result.ret == 1
+    assert "gates cannot run under xdist" in result.stdout.str()
