@@ -137,10 +137,15 @@ texts = 8
 
 
 @pytest.fixture(scope="session")
-def tiny_kit(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Path) -> Path:
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_kit(tiny_cache: Path, tiny_recipe: Path) -> Path:
     """A kit built by the real pipeline; do not change it, copy it."""
     from optimize import settings
     from optimize.build.pipeline import build
 
     chosen, _ = settings.load(str(tiny_recipe))
-    return build(chosen, lambda line: None, tmp_path_factory.mktemp("cache"))
+    return build(chosen, lambda line: None, tiny_cache)

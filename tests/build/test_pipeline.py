@@ -32,16 +32,21 @@ def test_int8_is_smaller_and_says_what_it_is(tiny_kit):
     assert "student-int8" not in (tiny_kit / "student-int8" / "README.md").read_text()
 
 
-def test_changed_gate_trains_nothing(tiny_recipe, tmp_path):
+def test_changed_gate_trains_nothing(tiny_kit, tiny_recipe, tiny_cache):
     told = []
-    first, _ = settings.load(str(tiny_recipe))
-    pipeline.build(first, told.append, tmp_path)
-    gated = f'gates.size={{kind = "size", min_reduction_pct = {50.0}}}'
-    second, _ = settings.load(str(tiny_recipe), overrides=[gated])
-    told.clear()
-    kit = pipeline.build(second, told.append, tmp_path)
+    gate = 'gates.size={kind = "size", min_reduction_pct = 50.0}'
+    gated, _ = settings.load(str(tiny_recipe), overrides=[gate])
+    kit = pipeline.build(gated, told.append, tiny_cache)
+    assert kit != tiny_kit
     assert [line for line in told if line.endswith("building")] == ["kit: building"]
     assert "size" in json.loads((kit / "kit.json").read_text())["settings"]["gates"]
+
+
+def test_second_build_does_nothing(tiny_kit, tiny_recipe, tiny_cache):
+    told = []
+    same, _ = settings.load(str(tiny_recipe))
+    assert pipeline.build(same, told.append, tiny_cache) == tiny_kit
+    assert told == []
 
 
 def test_changed_text_in_a_kit_is_noticed(tiny_kit, tmp_path):
