@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from optimize import __version__, settings
 from optimize.records import KIT_NAME
 from optimize.settings import Settings
 
+SCHEMAS = ("bundle", "kit", "report", "recipe")
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
 
 
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(run)
     run.add_argument("--quick", action="store_true", help="three replicates")
     run.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
+    run.add_argument("--baseline", metavar="FILE|BUNDLE|git:REV", help="must not be worse than it")
     run.set_defaults(run=_run)
 
     build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
@@ -55,6 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("file", type=Path, help="report.json of a run")
     show.add_argument("--svg", type=Path, help="write it as a picture instead")
     show.set_defaults(run=_report)
+
+    baseline = commands.add_parser("baseline", help="keep a report as the baseline")
+    save = baseline.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "save", help="copy a report that passed; refuses any other"
+    )
+    save.add_argument("report", type=Path, help="report.json of a run, or its folder")
+    save.add_argument("--out", type=Path, default=Path("baseline.json"), help="file to write")
+    save.set_defaults(run=_save_baseline)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of a stored file")
+    schema.add_argument("record", choices=SCHEMAS)
+    schema.set_defaults(run=_schema)
 
     check = commands.add_parser("check", help="check recipe and data; trains nothing")
     _add_recipe(check)
@@ -89,14 +104,22 @@ class Teller:
 
 def _run(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
+    from optimize.judge import baseline
     from optimize.judge.kit import read_kit
     from optimize.judge.measure import judge
     from optimize.judge.render import terminal, write_report
 
     chosen, source = _settings(arguments)
     tell = Teller()
+    rival = None
     kit = read_kit(build(chosen, tell))
-    report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell)
+    if arguments.baseline is not None:
+        candidate = chosen.regression.candidate
+        found = baseline.find(arguments.baseline, candidate)
+        options = _recipe_options(arguments)
+        kit, rival = baseline.with_baseline(kit, found, candidate, options, tell)
+        chosen = chosen.against_baseline(stored=found.report is not None)
+    report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, rival)
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
@@ -133,6 +156,47 @@ def _report(arguments: argparse.Namespace) -> int:
         width = shutil.get_terminal_size((160, 24)).columns
         print(terminal(report, width, colour=sys.stdout.isatty()))
     return EXIT_CODES[report.verdict]
+
+
+def _recipe_options(arguments: argparse.Namespace) -> list[str]:
+    """The options that chose the recipe, for the build of a baseline's revision."""
+    chosen = [] if arguments.recipe is None else ["--recipe", arguments.recipe]
+    for override in arguments.overrides:
+        chosen += ["--set", override]
+    return chosen
+
+
+def _save_baseline(arguments: argparse.Namespace) -> int:
+    from optimize.judge.records import read_report
+    from optimize.judge.report import complaints
+
+    path: Path = arguments.report
+    path = path / "report.json" if path.is_dir() else path
+    report = read_report(path)
+    if report.verdict != "pass":
+        raise ValueError(
+            f"{path} is not a pass ({report.verdict}); a baseline that is worse than its gates "
+            "would let the next regression through:\n  " + "\n  ".join(complaints(report))
+        )
+    arguments.out.write_text(report.model_dump_json() + "\n", encoding="utf-8")
+    print(f"baseline: {arguments.out} ({report.mode} mode, {report.created})")
+    return 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from pydantic import BaseModel
+
+    from optimize.judge.records import Report
+    from optimize.records import KitManifest, Manifest
+
+    records: dict[str, type[BaseModel]] = {
+        "bundle": Manifest,
+        "kit": KitManifest,
+        "report": Report,
+        "recipe": Settings,
+    }
+    print(json.dumps(records[arguments.record].model_json_schema(), indent=1, sort_keys=True))
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from optimize.machine import ISA_CLASSES, OTHER_ISA
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
+# The variant that `--baseline` adds to a run; no recipe can name one of its own so.
+BASELINE = "baseline"
 
 
 class Table(BaseModel):
@@ -105,7 +107,7 @@ class SizeGate(GateTable):
     limit_name = "min_reduction_pct"
     kind: Literal["size"]
     reference: str = "teacher-torch"
-    min_reduction_pct: float = Field(ge=0, le=100)
+    min_reduction_pct: float = Field(ge=-1000, le=100)  # below 0, the candidate may be larger
 
 
 class SpeedupGate(GateTable):
@@ -169,10 +171,83 @@ class MemoryGate(GateTable):
     max_peak_mib: float = Field(gt=0, allow_inf_nan=False)
 
 
+class GrowthGate(GateTable):
+    """Start-up time or peak memory of the candidate over the reference's, in fresh workers."""
+
+    limit_name = "max_growth_pct"
+    timed = True
+    kind: Literal["growth"]
+    quantity: Literal["startup", "memory"]
+    reference: str = BASELINE
+    max_growth_pct: float = Field(gt=-100, allow_inf_nan=False)
+
+
+class EntriesGate(GateTable):
+    """A stored baseline and this run must have decided the very same gates and workloads."""
+
+    limit_name = "max_differences"
+    kind: Literal["entries"]
+    reference: str = BASELINE
+    max_differences: int = Field(default=0, ge=0)
+
+
 Gate = Annotated[
-    SizeGate | SpeedupGate | AccuracyGate | FidelityGate | StartupGate | MemoryGate,
+    SizeGate
+    | SpeedupGate
+    | AccuracyGate
+    | FidelityGate
+    | StartupGate
+    | MemoryGate
+    | GrowthGate
+    | EntriesGate,
     Field(discriminator="kind"),
 ]
+
+
+class Regression(Table):
+    """``[regression]``: how much worse than the baseline the candidate may be.
+
+    Attributes:
+        candidate: the variant under judgement; the baseline's own one of this name is its rival.
+        max_size_growth_pct: more bytes, in percent.
+        max_slowdown_pct: more time per call, in percent, on every workload.
+        by: another slowdown for a workload or instruction set, as in a gate's table.
+        max_drop_pp: lost accuracy, in percentage points (a non-inferiority margin).
+        max_startup_growth_pct: more time from process start to first prediction, in percent.
+        max_memory_growth_pct: more peak memory, in percent.
+    """
+
+    candidate: str = "student-int8"
+    max_size_growth_pct: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    max_slowdown_pct: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    by: dict[str, Limit] = {}
+    max_drop_pp: float = Field(default=1.0, gt=0, lt=100)
+    max_startup_growth_pct: float = Field(default=25.0, gt=0, allow_inf_nan=False)
+    max_memory_growth_pct: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+
+    def gates(self) -> dict[str, Gate]:
+        """The same limits as ordinary gates against the variant ``baseline``."""
+        both = {"candidate": self.candidate, "reference": BASELINE}
+        ratios = {key: 100 / (100 + slowdown) for key, slowdown in self.by.items()}
+        startup, memory = self.max_startup_growth_pct, self.max_memory_growth_pct
+        return {
+            "regression-size": SizeGate(
+                kind="size", min_reduction_pct=-self.max_size_growth_pct, **both
+            ),
+            "regression-speed": SpeedupGate(
+                kind="speedup", min_ratio=100 / (100 + self.max_slowdown_pct), by=ratios, **both
+            ),
+            "regression-accuracy": AccuracyGate(
+                kind="accuracy", max_drop_pp=self.max_drop_pp, **both
+            ),
+            "regression-startup": GrowthGate(
+                kind="growth", quantity="startup", max_growth_pct=startup, **both
+            ),
+            "regression-memory": GrowthGate(
+                kind="growth", quantity="memory", max_growth_pct=memory, **both
+            ),
+            "regression-entries": EntriesGate(kind="entries", **both),
+        }
 
 
 def limit_words(gate: Any, workload: str | None, isa: str) -> str:

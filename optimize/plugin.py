@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from optimize.gatefile import BASELINE
 from optimize.session import GateCase, GateFailed, GateInconclusive, Session, gate_cases
 from optimize.settings import Settings
 
@@ -27,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--recipe", help="shipped recipe or TOML file, instead of [tool.optimize]")
     group.addoption("--kit", type=Path, help="judge this kit instead of building one")
     group.addoption("--bundle", type=Path, help="bundle to judge in place of the kit's INT8 model")
+    group.addoption(
+        "--baseline",
+        metavar="FILE|BUNDLE|git:REV",
+        help="report, bundle or revision that this one must not be worse than ([regression])",
+    )
     group.addoption("--quick", action="store_true", help="three replicates, for a laptop")
     group.addoption("--out", type=Path, help="write report.json and report.md into this folder")
     group.addoption(
@@ -46,7 +52,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the session's state and the markers."""
-    config.addinivalue_line("markers", "gates(*kinds): run once for each gate of these kinds")
+    config.addinivalue_line(
+        "markers",
+        "gates(*kinds, baseline=False): run once for each gate of these kinds, or of --baseline",
+    )
     config.addinivalue_line("markers", "workloads(batched=False): run once for each workload")
     config.pluginmanager.register(Session(config), "optimize-session")
 
@@ -59,8 +68,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     settings: Settings = state.settings
     if "gate_case" in names:
-        cases = _gate_cases(settings, metafunc.definition.get_closest_marker("gates"))
-        metafunc.parametrize("gate_case", cases, ids=map(str, cases))
+        marker = metafunc.definition.get_closest_marker("gates")
+        cases: list[Any] = list(_gate_cases(settings, marker))
+        if not cases and marker is not None and marker.kwargs.get("baseline"):
+            why = "no --baseline FILE, BUNDLE or git:REV was given"
+            cases = [pytest.param(None, id="no-baseline", marks=pytest.mark.skip(reason=why))]
+        ids = [None if not isinstance(case, GateCase) else str(case) for case in cases]
+        metafunc.parametrize("gate_case", cases, ids=ids)
     if "workload" in names:
         marker = metafunc.definition.get_closest_marker("workloads")
         batched = bool(marker and marker.kwargs.get("batched"))
@@ -68,17 +82,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = [name for name in names_there if _is_batched(settings, name) == batched]
         metafunc.parametrize("workload", chosen)
     if "variant" in names:
-        metafunc.parametrize("variant", settings.judge.variants)
+        metafunc.parametrize("variant", state.timed_variants)
 
 
 def _gate_cases(settings: Settings, marker: pytest.Mark | None) -> list[GateCase]:
-    kinds = marker.args if marker is not None else ()
-    wanted = marker.kwargs.get("batched") if marker is not None else None
+    if marker is None:
+        return []
+    against, batched = marker.kwargs.get("baseline", False), marker.kwargs.get("batched")
     return [
         case
         for case in gate_cases(settings)
-        if settings.gates[case.gate].kind in kinds
-        if wanted is None or _is_batched(settings, case.workload) == wanted
+        for gate in [settings.gates[case.gate]]
+        if (getattr(gate, "reference", None) == BASELINE) == against
+        if against or gate.kind in marker.args
+        if batched is None or _is_batched(settings, case.workload) == batched
     ]
 
 

@@ -152,13 +152,15 @@ class StoredError(ValueError):
     """A stored record that cannot be used; the message gives the fact, the values, the remedy."""
 
 
-def read_record(path: Path, kind: type[AnyRecord], version: int, again: str) -> AnyRecord:
+def read_record(
+    path: Path, kind: type[AnyRecord], versions: int | tuple[int, ...], again: str
+) -> AnyRecord:
     """Read and check a record that :func:`write_json` wrote.
 
     Args:
         path: the file.
         kind: the record's class.
-        version: the schema version that is understood here.
+        versions: the schema versions that are understood here.
         again: the remedy: how to get a file that is.
 
     Raises:
@@ -171,9 +173,11 @@ def read_record(path: Path, kind: type[AnyRecord], version: int, again: str) -> 
     except (OSError, ValueError) as error:
         raise StoredError(f"{path} is not JSON: {error}. {again}") from error
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
+    known = (versions,) if isinstance(versions, int) else versions
+    if found not in known:
         raise StoredError(
-            f"{path} has schema_version {found!r}; this version of optimize reads {version}. "
+            f"{path} has schema_version {found!r}; this version of optimize reads "
+            f"{' and '.join(map(str, known))}. "
             f"{again}"
         )
     try:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from optimize import settings as settings_module
+from optimize.gatefile import BASELINE
 from optimize.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from optimize.judge.baseline import Baseline
     from optimize.judge.kit import Kit
-    from optimize.judge.records import GateResult, Report
+    from optimize.judge.records import GateResult, Mode, Report
 
 INCONCLUSIVE_EXIT = 2
 # Version of what this suite adds to pytest-benchmark's JSON.
@@ -52,10 +55,36 @@ class Session:
         self._report: Report | None = None
         self._kit: Kit | None = None
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """The settings in force."""
-        return self._load()[0]
+        """The settings in force, with the gates against a baseline where one is given."""
+        settings = self._load()[0]
+        baseline = self.baseline
+        if baseline is None:
+            return settings
+        try:
+            return settings.against_baseline(stored=baseline.report is not None)
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @cached_property
+    def baseline(self) -> Baseline | None:
+        """What ``--baseline`` names; a revision is not built before it is measured."""
+        spec = self.config.getoption("baseline")
+        if spec is None:
+            return None
+        from optimize.judge.baseline import find
+
+        try:
+            return find(spec, self._load()[0].regression.candidate)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @property
+    def timed_variants(self) -> list[str]:
+        """Variants that this run times: all but a baseline that is a stored report."""
+        stored = self.baseline is not None and self.baseline.report is not None
+        return [n for n in self.settings.judge.variants if not (stored and n == BASELINE)]
 
     def _load(self) -> tuple[Settings, str]:
         if self._settings is None:
@@ -94,25 +123,39 @@ class Session:
         return self._kit
 
     def _judge(self, tell: Callable[[str], None]) -> Report:
+        from optimize.judge.baseline import with_baseline
         from optimize.judge.kit import read_kit
         from optimize.judge.measure import judge
 
-        settings, source = self._load()
+        plain, source = self._load()
         option = self.config.getoption
         folder = option("kit")
         if folder is None:
-            folder = _build(settings, tell)
+            folder = _build(plain, tell)
         kit = read_kit(folder)
         if option("bundle") is not None:
             kit = kit.with_bundle(option("bundle"), "student-int8")
+        rival = None
+        if self.baseline is not None:
+            candidate = plain.regression.candidate
+            kit, rival = with_baseline(kit, self.baseline, candidate, self._recipe_options(), tell)
         self._kit = kit
-        report = judge(kit, settings, source, "quick" if option("quick") else "full", tell)
+        mode: Mode = "quick" if option("quick") else "full"
+        report = judge(kit, self.settings, source, mode, tell, rival)
         if option("out") is not None:
             from optimize.judge.render import write_report
 
             write_report(report, option("out"))
         _write_job_summary(report)
         return report
+
+    def _recipe_options(self) -> list[str]:
+        """The options that chose the recipe, for the build of a baseline's revision."""
+        recipe = self.config.getoption("recipe")
+        chosen = [] if recipe is None else ["--recipe", recipe]
+        for override in self.config.getoption("overrides"):
+            chosen += ["--set", override]
+        return chosen
 
     def _told(self) -> _Teller:
         return _Teller(self.config)
@@ -137,7 +180,9 @@ class Session:
         """Options under which gates would quietly not run."""
         option = self.config.getoption
         if not self.asked:
-            given = [name for name in ("recipe", "kit", "bundle", "quick") if option(name)]
+            given = [
+                name for name in ("recipe", "kit", "bundle", "baseline", "quick") if option(name)
+            ]
             if given and not option("collectonly"):
                 raise pytest.UsageError(
                     f"--{given[0]} was given, but no gate was collected: run `pytest benchmarks`"

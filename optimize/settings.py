@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from optimize.gatefile import Gate, Workload
+from optimize.gatefile import BASELINE, Gate, Regression, Workload
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,6 +85,10 @@ class TrainingSettings(Section):
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     patience: int = Field(default=0, ge=0, description="epochs without gain; 0 never stops early")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    freeze_embeddings: bool = Field(
+        default=False,
+        description="keep the word embeddings, half of a small model, out of the optimizer",
+    )
     seed: int = 0
 
 
@@ -198,20 +202,42 @@ class Settings(Section):
     quantize: QuantizeSettings = QuantizeSettings()
     judge: JudgeSettings = JudgeSettings()
     gates: dict[str, Gate] = {}
+    regression: Regression = Regression()
 
     @model_validator(mode="after")
     def _gates_name_what_is_measured(self) -> Settings:
         """A gate on a variant or workload that nobody measures would be silently off."""
+        known = (*self.gates, *self.regression.gates())
         for name in self.judge.drop_gates:
-            if name not in self.gates:
+            if name not in known:
                 raise ValueError(
-                    f"judge.drop_gates {name!r} is not one of the gates {', '.join(self.gates)}"
+                    f"judge.drop_gates {name!r} is not one of the gates {', '.join(known)}"
                 )
         for name, gate in self.active_gates.items():
             gate.check_names(name, self.judge.variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judge.variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
         return self
+
+    def against_baseline(self, *, stored: bool) -> Settings:
+        """The same with the variant ``baseline`` and the gates of ``[regression]``.
+
+        Args:
+            stored: the baseline is a report, whose entries must be those of this run.
+
+        Raises:
+            SettingsError: a gate of the recipe has the name of one of them.
+        """
+        added = {
+            name: gate
+            for name, gate in self.regression.gates().items()
+            if stored or gate.kind != "entries"
+        }
+        if taken := sorted(added.keys() & self.gates.keys()):
+            raise SettingsError(f"gates.{taken[0]} has a name that --baseline needs; rename it")
+        judge = {**self.judge.model_dump(), "variants": (*self.judge.variants, BASELINE)}
+        gates = {name: gate.model_dump() for name, gate in (self.gates | added).items()}
+        return parse({**self.model_dump(), "judge": judge, "gates": gates}, "the baseline's gates")
 
     @property
     def active_gates(self) -> dict[str, Gate]:

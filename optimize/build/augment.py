@@ -32,9 +32,9 @@ def augmented(texts: Sequence[str], labels: Sequence[int], copies: int, seed: in
     for text, label in zip(texts, labels, strict=True):
         by_label.setdefault(int(label), []).append(text)
     made: dict[str, None] = {}  # a set that keeps its order
-    for text, label in zip(texts, labels, strict=True):
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
         for copy in range(copies):
-            kind = copy % 4
+            kind = (row + copy) % 4  # all four are used, however few copies are asked for
             if kind == 0:
                 made[_dropped(text, rng)] = None
             elif kind == 1:

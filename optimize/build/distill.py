@@ -108,5 +108,5 @@ def distill(
         compute_metrics=compute_accuracy,
         callbacks=callbacks(settings, "student", tell),
     )
-    fit(trainer, work)
+    fit(trainer, settings, work)
     return model

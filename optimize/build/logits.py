@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from optimize.machine import has_bf16
 STORE_NAME = "logits.npy"
 # Examples are scored in order of length, this many tokens (padding included) at a time.
 TOKENS_PER_BATCH = 4096
+TELL_EVERY_S = 10.0
 
 
 class LogitsError(ValueError):
@@ -45,14 +47,15 @@ def score(
     collate = PaddingCollator(tokenizer)
     shape = (len(texts), int(model.config.num_labels))
     target = np.lib.format.open_memmap(store, mode="w+", dtype=np.float32, shape=shape)
-    done = 0
+    done, told = 0, time.monotonic()
     model.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
         for chosen in token_batches(np.asarray(rows["length"]), TOKENS_PER_BATCH):
             batch = collate([rows[int(row)] for row in chosen])
             target[chosen] = model(**batch).logits.float().numpy()
             done += len(chosen)
-            if done == len(texts) or done // 2000 > (done - len(chosen)) // 2000:
+            if time.monotonic() > told + TELL_EVERY_S or done == len(texts):
+                told = time.monotonic()
                 tell(f"teacher logits: {done} of {len(texts)} texts")
     target.flush()
 

@@ -78,8 +78,8 @@ def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...
                 f"student.layers = {layers}, but the model has {available} layers; ask for 1 to "
                 f"{available}"
             )
-        step = (available - 1) / max(layers - 1, 1)
-        return tuple(int(1 + index * step) for index in range(layers))
+        gaps = max(layers - 1, 1)
+        return tuple(1 + index * (available - 1) // gaps for index in range(layers))
     chosen = tuple(layers)
     if (
         not chosen

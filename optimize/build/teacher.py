@@ -49,5 +49,5 @@ def make_teacher(
         compute_metrics=compute_accuracy,
         callbacks=callbacks(settings, "teacher", tell),
     )
-    fit(trainer, work)
+    fit(trainer, settings, work)
     return model, tokenizer

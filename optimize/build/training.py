@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import (
     EarlyStoppingCallback,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
@@ -121,8 +122,11 @@ def callbacks(settings: TrainingSettings, stage: str, tell: Tell) -> list[Traine
     return chosen
 
 
-def fit(trainer: Trainer, work: Path) -> None:
+def fit(trainer: Trainer, settings: TrainingSettings, work: Path) -> None:
     """Train, from the last checkpoint in ``work`` where a run was interrupted."""
+    model = trainer.model
+    if settings.freeze_embeddings and isinstance(model, PreTrainedModel):
+        model.get_input_embeddings().requires_grad_(requires_grad=False)
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(work)) if work.is_dir() else None
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from optimize.judge.proportions import (
     macro_f1_interval,
     wilson_interval,
 )
-from optimize.judge.records import Predictions, Scores, Span
+from optimize.judge.records import LabelChange, Predictions, Scores, Span
 
 EVALUATION_BATCH = 32
 
@@ -93,6 +93,44 @@ def compare(
         agreeing=int((theirs == ours).sum()),
         examples=len(labels),
     )
+
+
+def label_changes(
+    before: Predictions, after: Predictions, examples: Examples, names: Sequence[str]
+) -> tuple[LabelChange, ...]:
+    """The texts whose label changed, worst first.
+
+    First those that were right, the most confident mistake on top; then those wrong in another
+    way; last those that are right now.
+    """
+    rows = zip(
+        examples.texts,
+        examples.labels.tolist(),
+        zip(before.labels, before.confidences, strict=True),
+        zip(after.labels, after.confidences, strict=True),
+        strict=True,
+    )
+    changes = [
+        LabelChange(
+            text=text,
+            truth=names[truth],
+            before=names[old],
+            after=names[new],
+            before_confidence=was,
+            after_confidence=now,
+        )
+        for text, truth, (old, was), (new, now) in rows
+        if old != new
+    ]
+    return tuple(sorted(changes, key=_badness))
+
+
+def _badness(change: LabelChange) -> tuple[int, float]:
+    if change.before == change.truth:
+        return 0, -change.after_confidence
+    if change.after != change.truth:
+        return 1, -change.after_confidence
+    return 2, -change.after_confidence
 
 
 def _span(interval: tuple[float, float]) -> Span:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from optimize.gatefile import (
+    BASELINE,
     AccuracyGate,
+    EntriesGate,
     FidelityGate,
     Gate,
+    GrowthGate,
     MemoryGate,
     SizeGate,
     SpeedupGate,
@@ -24,27 +25,15 @@ from optimize.gatefile import (
     limit_words,
 )
 from optimize.judge.accuracy import PairedCounts, compare
+from optimize.judge.evidence import Evidence, brackets, ratio_span, timing_verdict
 from optimize.judge.proportions import examples_needed, tango_interval, tango_noninferior
-from optimize.judge.records import (
-    Control,
-    GateResult,
-    Mode,
-    Predictions,
-    Series,
-    Span,
-    Timing,
-    VariantFacts,
-    Verdict,
-)
-from optimize.judge.stats import (
-    UNDEFINED,
-    Interval,
-    SequentialVerdict,
-    block_log_ratio,
-    decide,
-    percentile_interval,
-    sd_of,
-    sequential_timing,
+from optimize.judge.records import GateResult, Span, Verdict
+from optimize.judge.regression import (
+    MORE_REPLICATES,
+    Result,
+    entries_rule,
+    growth_rule,
+    stored_speed_rule,
 )
 
 REMEDIES = {
@@ -57,31 +46,9 @@ REMEDIES = {
     "fidelity": "another quantize.recipe; `ort-dynamic` keeps a scale per channel",
     "startup": "a smaller model or tokenizer",
     "memory": "a smaller model, or fewer judge.threads",
+    "growth": "a smaller model or tokenizer; or raise its limit in [regression]",
+    "entries": "save a new baseline",
 }
-MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the gates are decided on.
-
-    Attributes:
-        variants: facts by variant.
-        timing: all times.
-        controls: the A/A control, by workload.
-        predictions: answers of each variant to the judged split.
-        labels: true class ids of that split.
-        isa: instruction-set class of this machine.
-        mode: ``quick`` decides timings by the central 95 % of block ratios.
-    """
-
-    variants: Mapping[str, VariantFacts]
-    timing: Timing
-    controls: Mapping[str, Control]
-    predictions: Mapping[str, Predictions]
-    labels: NDArray[np.int64]
-    isa: str
-    mode: Mode
 
 
 def decide_all(
@@ -98,54 +65,13 @@ def decide_all(
 
 def timing_gates(gates: Mapping[str, Gate], workloads: tuple[str, ...]) -> int:
     """How many decisions share the error rate of the timings; at least 1."""
-    speedups = [gate for gate in gates.values() if isinstance(gate, SpeedupGate)]
-    return max(1, sum(len(gate.judged_workloads(workloads)) for gate in speedups))
-
-
-def control_of(
-    workload: str, reference: Series, candidate: Series, mode: Mode, shared: int
-) -> Control:
-    """The A/A control: holds when the interval of the ratio includes 1."""
-    outcome = timing_verdict(reference, candidate, 0.0, mode, shared)
-    low, high = outcome.interval
-    return Control(
-        workload=workload,
-        ratio=math.exp(outcome.estimate_log) if math.isfinite(outcome.estimate_log) else 0.0,
-        interval=_ratio_span(outcome.interval),
-        holds=low <= 0.0 <= high,
-    )
-
-
-def timing_verdict(
-    reference: Series, candidate: Series, limit: float, mode: Mode, shared: int
-) -> SequentialVerdict:
-    """The decision on one pair of series.
-
-    Args:
-        reference: its times.
-        candidate: the same blocks of the candidate.
-        limit: log of the least ratio t_reference / t_candidate.
-        mode: full mode decides by the sequential looks; quick mode by the central 95 % of the
-            ratios of all blocks, which is wider than an interval of their centre.
-        shared: timing gates among which the error rate is split.
-    """
-    pairs = list(zip(reference.blocks_s, candidate.blocks_s, strict=True))
-    # A replicate in which every block was disturbed has nothing to say.
-    replicates = [block_log_ratio(*pair) if pair[0] else math.nan for pair in pairs]
-    if mode == "full":
-        return sequential_timing(replicates, limit, shared)
-    ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
-    interval = percentile_interval(ratios) if ratios else UNDEFINED
-    return SequentialVerdict(
-        verdict=decide(interval, limit),
-        estimate_log=float(np.median(ratios)) if ratios else math.nan,
-        interval=interval,
-        replicates_used=len(pairs),
-        look=None,
-        level=0.025,
-        sd_log=sd_of(replicates),
-        noisy=False,
-    )
+    sampled = [
+        gate
+        for gate in gates.values()
+        if isinstance(gate, SpeedupGate)
+        or (isinstance(gate, GrowthGate) and gate.quantity == "startup")
+    ]
+    return max(1, sum(len(gate.judged_workloads(workloads)) for gate in sampled))
 
 
 def _decide(
@@ -180,17 +106,16 @@ def _decide(
             return result("fail", "—", f"{variant} is not measurable: {why}", remedy=remedy)
     limit = gate.limit(workload, evidence.isa)
     rule = RULES[type(gate)]
+    if isinstance(gate, SpeedupGate) and gate.reference == BASELINE and evidence.stored is not None:
+        rule = stored_speed_rule
     return rule(gate, workload, limit, evidence, timed, result)
 
 
 def _needed(gate: Any) -> list[str]:
-    """Variants that must have been run; a size is read off the files."""
-    if isinstance(gate, SizeGate):
+    """Variants that must have been run; sizes and entries are read off files."""
+    if isinstance(gate, SizeGate | EntriesGate):
         return []
     return [gate.candidate, *([gate.reference] if hasattr(gate, "reference") else [])]
-
-
-Result = Callable[..., GateResult]
 
 
 def _size(
@@ -217,8 +142,8 @@ def _speedup(
     outcome = timing_verdict(
         series[gate.reference], series[gate.candidate], math.log(limit), seen.mode, timed
     )
-    ratio, span = math.exp(outcome.estimate_log), _ratio_span(outcome.interval)
-    measured = f"{ratio:.2f}× {_brackets(span)}"
+    ratio, span = math.exp(outcome.estimate_log), ratio_span(outcome.interval)
+    measured = f"{ratio:.2f}× {brackets(span)}"
     more: dict[str, Any] = {"value": ratio if math.isfinite(ratio) else None, "interval": span}
     control = seen.controls.get(workload)
     if control is None or not control.holds:
@@ -254,7 +179,7 @@ def _accuracy(
     interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
     span = Span(low=100 * interval.low, high=100 * interval.high)
     drop = 100 * counts.drop
-    measured = f"drop {drop:+.2f} pp {_brackets(span)}"
+    measured = f"drop {drop:+.2f} pp {brackets(span)}"
     more: dict[str, Any] = {"value": drop, "interval": span}
     words = _enough_words(counts, margin)
     if tango_noninferior(counts.worse, counts.better, counts.examples, margin):
@@ -328,14 +253,6 @@ RULES: dict[type, Callable[..., GateResult]] = {
     FidelityGate: _fidelity,
     StartupGate: _startup,
     MemoryGate: _memory,
+    GrowthGate: growth_rule,
+    EntriesGate: entries_rule,
 }
-
-
-def _ratio_span(interval: Interval) -> Span:
-    low, high = (math.exp(end) if math.isfinite(end) else None for end in interval)
-    return Span(low=low, high=high)
-
-
-def _brackets(span: Span) -> str:
-    low, high = ("…" if end is None else f"{end:.2f}" for end in (span.low, span.high))
-    return f"[{low}, {high}]"

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from optimize import __version__
+from optimize.gatefile import BASELINE
 from optimize.judge import fingerprint
-from optimize.judge.accuracy import EVALUATION_BATCH, predict, score
-from optimize.judge.gates import Evidence, control_of, decide_all
-from optimize.judge.kit import Examples, Kit, Variant
+from optimize.judge.accuracy import EVALUATION_BATCH, label_changes, predict, score
+from optimize.judge.evidence import Evidence, Stored, control_of
+from optimize.judge.gates import decide_all
+from optimize.judge.kit import Examples, Kit, KitError, Variant
 from optimize.judge.process import WorkerSpec
-from optimize.judge.records import Control, Mode, Predictions, Report, Timing
+from optimize.judge.records import (
+    BaselineFacts,
+    Control,
+    Fingerprint,
+    Mode,
+    Predictions,
+    Report,
+    Timing,
+    VariantFacts,
+)
 from optimize.judge.stats import LOOKS
 from optimize.judge.timing import CONTROL, Plan, Workers, measure, workload_batches
 from optimize.machine import available_cores, isa_class
@@ -21,7 +33,27 @@ QUICK_REPLICATES = 3
 Tell = Callable[[str], None]
 
 
-def judge(kit: Kit, settings: Settings, source: str, mode: Mode, tell: Tell) -> Report:
+@dataclass(frozen=True)
+class Rival:
+    """The baseline of a run.
+
+    Attributes:
+        source: what it is, for the report.
+        report: a stored report; without one, the kit holds the variant ``baseline``.
+    """
+
+    source: str
+    report: Report | None = None
+
+
+def judge(
+    kit: Kit,
+    settings: Settings,
+    source: str,
+    mode: Mode,
+    tell: Tell,
+    rival: Rival | None = None,
+) -> Report:
     """Measure every variant of a kit and decide every gate.
 
     Args:
@@ -30,21 +62,25 @@ def judge(kit: Kit, settings: Settings, source: str, mode: Mode, tell: Tell) -> 
         source: where the settings came from, for the report.
         mode: ``quick`` takes three replicates and says so.
         tell: told the progress.
+        rival: the baseline, where there is one.
     """
-    return _Run(kit, settings, source, mode, tell).report()
+    return _Run(kit, settings, source, mode, tell, rival).report()
 
 
 class _Run:
     """The state of one run."""
 
-    def __init__(self, kit: Kit, settings: Settings, source: str, mode: Mode, tell: Tell) -> None:
-        self.kit, self.settings, self.source, self.mode, self.tell = (
-            kit,
-            settings,
-            source,
-            mode,
-            tell,
-        )
+    def __init__(
+        self,
+        kit: Kit,
+        settings: Settings,
+        source: str,
+        mode: Mode,
+        tell: Tell,
+        rival: Rival | None,
+    ) -> None:
+        self.kit, self.settings, self.source = kit, settings, source
+        self.mode, self.tell, self.rival = mode, tell, rival
         self.threads = settings.judge.threads or available_cores()
         self.variants: dict[str, Variant] = {
             name: kit.variants[name] for name in settings.judge.variants if name in kit.variants
@@ -75,10 +111,10 @@ class _Run:
             recipe=settings.name,
             settings_source=self.source,
             settings=settings.model_dump(mode="json"),
-            fingerprint=fingerprint.take(self.threads, self.about),
+            fingerprint=self._fingerprint(),
             split=self.split,
             data_digest=self.kit.manifest.inputs.get("data", ""),
-            variants=evidence.variants,
+            variants={name: variant.facts for name, variant in self.variants.items()},
             timing=timing,
             controls=tuple(evidence.controls.values()),
             scores={
@@ -91,7 +127,11 @@ class _Run:
             labels=tuple(self.examples[self.split].labels.tolist()),
             batch_agreement=self.batch_agreement,
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
+            baseline=self._baseline_facts(evidence),
         )
+
+    def _fingerprint(self) -> Fingerprint:
+        return fingerprint.take(self.threads, self.about)
 
     def _specs(self) -> list[WorkerSpec]:
         specs = [
@@ -120,14 +160,70 @@ class _Run:
         )
 
     def _evidence(self, timing: Timing) -> Evidence:
+        variants = {name: variant.facts for name, variant in self.variants.items()}
+        predictions = dict(self.predictions.get(self.split, {}))
+        stored = self._stored()
+        if stored is not None:
+            variants[BASELINE] = self._stored_facts(stored.report)
+            if variants[BASELINE].missing is None:
+                candidate = self.settings.regression.candidate
+                predictions[BASELINE] = stored.report.predictions[self.split][candidate]
         return Evidence(
-            variants={name: variant.facts for name, variant in self.variants.items()},
+            variants=variants,
             timing=timing,
             controls=self._controls(timing),
-            predictions=self.predictions.get(self.split, {}),
+            predictions=predictions,
             labels=self.examples[self.split].labels,
             isa=isa_class(),
             mode=self.mode,
+            gate_names=tuple(self._own_gate_names()),
+            stored=stored,
+        )
+
+    def _own_gate_names(self) -> Iterator[str]:
+        workloads = tuple(self.settings.judge.workloads)
+        for name, gate in self.settings.active_gates.items():
+            if getattr(gate, "reference", None) != BASELINE:
+                for workload in gate.judged_workloads(workloads):
+                    yield name if workload is None else f"{name}[{workload}]"
+
+    def _stored(self) -> Stored | None:
+        if self.rival is None or self.rival.report is None:
+            return None
+        report = self.rival.report
+        unlike = self._fingerprint().differences(report.fingerprint)
+        if report.mode != self.mode:
+            unlike.append(f"mode: {report.mode} → {self.mode}")
+        return Stored(report, tuple(unlike))
+
+    def _stored_facts(self, report: Report) -> VariantFacts:
+        """The stored candidate, not measurable where it was not judged on these very texts."""
+        candidate = self.settings.regression.candidate
+        facts = report.variants.get(candidate)
+        if facts is None:
+            raise KitError(
+                f"the baseline's report has no variant {candidate!r} (it has "
+                f"{', '.join(report.variants)}); set regression.candidate"
+            )
+        ours = (self.split, self.kit.manifest.inputs.get("data", ""))
+        theirs = (report.split, report.data_digest)
+        if ours == theirs and candidate in report.predictions.get(self.split, {}):
+            return facts
+        why = f"its report judged other texts ({theirs[0]} of data {theirs[1][:10]}, here {ours[0]}"
+        return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
+
+    def _baseline_facts(self, evidence: Evidence) -> BaselineFacts | None:
+        if self.rival is None:
+            return None
+        before = evidence.predictions.get(BASELINE)
+        after = evidence.predictions[self.settings.regression.candidate]
+        examples, names = self.examples[self.split], self.kit.manifest.labels
+        return BaselineFacts(
+            source=self.rival.source,
+            kind="bundle" if self.rival.report is None else "report",
+            model_sha256=evidence.variants[BASELINE].model_sha256,
+            unlike=evidence.stored.unlike if evidence.stored else (),
+            changes=label_changes(before, after, examples, names) if before else (),
         )
 
     def _controls(self, timing: Timing) -> dict[str, Control]:

@@ -3,6 +3,7 @@
 History of the report schema:
 
 * report 1: first version.
+* report 2: what the run was held against (``baseline``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from optimize.records import Record, read_record
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMAS = (1, 2)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
 
@@ -195,10 +196,39 @@ class Control(Record):
     holds: bool
 
 
+class LabelChange(Record):
+    """A text to which baseline and candidate give other labels, with their probabilities."""
+
+    text: str
+    truth: str
+    before: str
+    after: str
+    before_confidence: float
+    after_confidence: float
+
+
+class BaselineFacts(Record):
+    """What a run was held against.
+
+    Attributes:
+        source: as the user named it; for a revision with its commit.
+        kind: a ``bundle`` was timed in the same run, a ``report`` was read.
+        model_sha256: digest of its weights.
+        unlike: why the times of a stored report cannot be compared with this run's.
+        changes: texts whose label changed, worst first.
+    """
+
+    source: str
+    kind: Literal["bundle", "report"]
+    model_sha256: str
+    unlike: tuple[str, ...] = ()
+    changes: tuple[LabelChange, ...] = ()
+
+
 class Report(Record):
     """A whole run."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     created: str
     optimize_version: str
     mode: Mode
@@ -218,6 +248,7 @@ class Report(Record):
         description="share of answers that stay the same in batches of 32, by INT8 variant"
     )
     gates: tuple[GateResult, ...]
+    baseline: BaselineFacts | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -234,4 +265,4 @@ def read_report(path: Path) -> Report:
     Raises:
         StoredError: not a file, not JSON, or of a schema version that is not known here.
     """
-    return read_record(path, Report, REPORT_SCHEMA, "Judge again: `pytest benchmarks --out DIR`.")
+    return read_record(path, Report, REPORT_SCHEMAS, "Judge again: `pytest benchmarks --out DIR`.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optimize.judge.records import Report
 from optimize.judge.report import (
     MARKS,
+    change_table,
     complaint,
     complaints,
     conditions,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # GitHub cuts a job summary at 1 MiB.
 SUMMARY_LIMIT = 1_000_000
+# Changed texts shown; report.json has them all.
+TERMINAL_CHANGES, MARKDOWN_CHANGES = 10, 200
 # The variant table with four workloads; a narrower terminal wraps lines rather than lose figures.
 TABLE_WIDTH = 165
 
@@ -33,7 +36,10 @@ def markdown(report: Report) -> str:
     """The report for a pull request or a job summary, at most 1 MB."""
     parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
     parts += [f"- {line}" for line in complaints(report)] + [""]
-    for table in (variant_table(report), gate_table(report), startup_table(report)):
+    tables = [variant_table(report), gate_table(report), startup_table(report)]
+    if report.baseline is not None and report.baseline.changes:
+        tables.append(change_table(report, MARKDOWN_CHANGES))
+    for table in tables:
         parts += [*_markdown_table(*table), ""]
     parts += [f"- {line}" for line in conditions(report)]
     text = "\n".join(parts) + "\n"
@@ -80,7 +86,10 @@ def svg(report: Report) -> str:
 
 
 def _show(console: Console, report: Report) -> None:
-    for table in (variant_table(report), startup_table(report), gate_table(report)):
+    tables = [variant_table(report), startup_table(report), gate_table(report)]
+    if report.baseline is not None and report.baseline.changes:
+        tables.insert(2, change_table(report, TERMINAL_CHANGES))
+    for table in tables:
         console.print(_rich_table(*table))
     for line in conditions(report):
         console.print(line, style="dim", markup=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimize.judge.accuracy import compare
-from optimize.judge.gates import timing_verdict
+from optimize.judge.evidence import timing_verdict
 from optimize.judge.proportions import tango_interval
 from optimize.judge.records import Control, GateResult, Report, Scores
 from optimize.judge.stats import Interval
@@ -120,6 +120,35 @@ def gate_table(report: Report) -> Table:
     return ["gate", "judges", "measured", "limit", "verdict"], rows
 
 
+def change_table(report: Report, most: int) -> Table:
+    """One row a text whose label changed since the baseline, worst first."""
+    changes = report.baseline.changes if report.baseline else ()
+    rows = [
+        [
+            f"{change.before} ({change.before_confidence:.2f})",
+            f"{change.after} ({change.after_confidence:.2f})",
+            change.truth,
+            change.text,
+        ]
+        for change in changes[:most]
+    ]
+    return ["baseline said", "now says", "right is", "text"], rows
+
+
+def baseline_words(report: Report) -> str:
+    """What the run was held against, and how many labels changed."""
+    facts = report.baseline
+    if facts is None:
+        return ""
+    lost = sum(change.before == change.truth for change in facts.changes)
+    won = sum(change.after == change.truth for change in facts.changes)
+    words = (
+        f"baseline {facts.source}: {len(facts.changes)} of {len(report.labels)} labels changed, "
+        f"{lost} of them were right, {won} are now"
+    )
+    return words + (f"; unlike runs: {'; '.join(facts.unlike)}" if facts.unlike else "")
+
+
 def complaint(result: GateResult) -> str:
     """One line that says by how much a gate was missed and what to try."""
     return (
@@ -171,6 +200,8 @@ def conditions(report: Report) -> list[str]:
         lines.append(
             "quick mode: three replicates; brackets of times are the central 95 % of block ratios"
         )
+    if report.baseline is not None:
+        lines.append(baseline_words(report))
     dropped = report.settings["judge"]["drop_gates"]
     if dropped:
         lines.append(f"gates that this run does without: {', '.join(dropped)}")

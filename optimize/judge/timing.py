@@ -125,7 +125,7 @@ def measure(
     spent_at_first = 0.0
     for replicate in range(plan.looks[-1]):
         begun = time.monotonic()
-        with _workers(specs, batches, recorder) as workers:
+        with _workers(specs, batches, recorder, order) as workers:
             for name in batches:
                 _replicate(name, workers, plan, order, calls, recorder)
             for name, worker in workers.items():
@@ -150,19 +150,22 @@ def measure(
 
 @contextmanager
 def _workers(
-    specs: Sequence[WorkerSpec], batches: Mapping[str, Batches], recorder: Recorder
+    specs: Sequence[WorkerSpec],
+    batches: Mapping[str, Batches],
+    recorder: Recorder,
+    order: random.Random,
 ) -> Iterator[Workers]:
-    """Fresh workers, started one after the other so that each start-up has the cores alone."""
+    """Fresh workers, started in random order and one by one, so that each has the cores alone."""
     text = next(iter(batches.values()))[0][0]
     with ExitStack() as stack:
-        workers: Workers = {}
-        for spec in specs:
+        started: Workers = {}
+        for spec in order.sample(specs, len(specs)):
             worker = stack.enter_context(WorkerProcess(spec, text))
             recorder.startup(spec.name, worker.startup_s)
-            workers[spec.name] = worker
+            started[spec.name] = worker
             for name, calls in batches.items():
                 worker.ask("workload", name=name, batches=calls)
-        yield workers
+        yield {spec.name: started[spec.name] for spec in specs}
 
 
 def _replicate(

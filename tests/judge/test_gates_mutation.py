@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from optimize.judge.gates import Evidence, control_of, decide_all
+from optimize.judge.evidence import Evidence, control_of
+from optimize.judge.gates import decide_all
 from optimize.judge.records import Predictions, Series, Timing, VariantFacts
 from optimize.settings import parse
 

@@ -1,0 +1,175 @@
+"""What a run is held against: a bundle, a report, or either from a git revision."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import platformdirs
+from filelock import FileLock
+
+from optimize.gatefile import BASELINE
+from optimize.judge.kit import Kit
+from optimize.judge.measure import Rival
+from optimize.judge.records import Report, read_report
+from optimize.records import KIT_NAME, MANIFEST_NAME
+
+GIT = "git:"
+REPORT_NAME = "report.json"
+Tell = Callable[[str], None]
+
+
+class BaselineError(ValueError):
+    """A baseline that cannot be used; the message gives the fact, the values and the remedy."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline that was found.
+
+    Attributes:
+        source: as the user named it, and for a revision its commit.
+        report: the stored report, if it is one.
+        bundle: the folder of the bundle, if it is one that is there already.
+        commit: the revision whose bundle has to be built first, if so.
+    """
+
+    source: str
+    report: Report | None = None
+    bundle: Path | None = None
+    commit: str | None = None
+
+
+def find(spec: str, variant: str) -> Baseline:
+    """Tell what ``FILE``, ``BUNDLE``, ``git:REV`` or ``git:REV:PATH`` is; builds nothing.
+
+    Args:
+        spec: the option's value. A folder may be a bundle, a kit, or hold a ``report.json``;
+            ``PATH`` is a file or folder that the revision holds.
+        variant: the variant that is taken from a kit.
+
+    Raises:
+        BaselineError: there is no such thing, or it is none of these.
+    """
+    if not spec.startswith(GIT):
+        return _at(Path(spec), spec, variant)
+    revision, _, inner = spec.removeprefix(GIT).partition(":")
+    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    source = f"{spec} ({commit[:10]})"
+    if not inner:
+        return Baseline(source, commit=commit)
+    place = _place("checkout", commit)
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            _checkout(commit, place)
+    return _at(place / _git("rev-parse", "--show-prefix") / inner, source, variant)
+
+
+def with_baseline(
+    kit: Kit, baseline: Baseline, variant: str, arguments: Sequence[str], tell: Tell
+) -> tuple[Kit, Rival]:
+    """The kit with the variant ``baseline`` where that is a bundle, built here if need be.
+
+    Raises:
+        BaselineError: a revision that cannot be built.
+        KitError: its labels are not the kit's.
+    """
+    bundle = baseline.bundle
+    if baseline.commit is not None:
+        bundle = build(baseline.commit, variant, arguments, tell)
+    if bundle is not None:
+        kit = kit.with_bundle(bundle, BASELINE)
+    return kit, Rival(baseline.source, baseline.report)
+
+
+def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Path:
+    """The bundle that a revision's own recipe and data make, in its own child process.
+
+    Its stages come from the same cache, so that what the revision shares with this one is not
+    trained again.
+
+    Args:
+        commit: full hash.
+        variant: the variant to take from its kit.
+        arguments: further ones of ``optimize build``, e.g. ``--recipe``.
+        tell: told what is being done.
+
+    Raises:
+        BaselineError: it cannot be built; with the last words of the build.
+    """
+    key = hashlib.sha256(repr([commit, *arguments, sys.prefix]).encode()).hexdigest()[:20]
+    kit = _place("kit", key)
+    with FileLock(f"{kit}.lock"):
+        if not kit.is_dir():
+            tell(f"baseline: building {commit[:10]}")
+            with TemporaryDirectory() as work:
+                tree = Path(work, "tree")
+                _checkout(commit, tree)
+                _build_in(tree / _git("rev-parse", "--show-prefix"), kit, arguments, commit)
+    return kit / variant
+
+
+def _at(path: Path, source: str, variant: str) -> Baseline:
+    if (path / KIT_NAME).is_file():
+        path = path / variant
+    if (path / MANIFEST_NAME).is_file():
+        return Baseline(source, bundle=path)
+    file = path / REPORT_NAME if path.is_dir() else path
+    if file.is_file():
+        return Baseline(source, report=read_report(file))
+    what = "does not exist" if not path.exists() else "holds none of these"
+    raise BaselineError(
+        f"baseline {source}: {path} {what}; give a bundle ({MANIFEST_NAME}), a kit ({KIT_NAME}), "
+        f"a report ({REPORT_NAME}), or git:REV"
+    )
+
+
+def _build_in(tree: Path, kit: Path, arguments: Sequence[str], commit: str) -> None:
+    command = [sys.executable, "-m", "optimize", "build", "--out", str(kit), *arguments]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
+        raise BaselineError(
+            f"revision {commit[:10]} cannot be built (exit code {done.returncode}); it needs its "
+            "data under version control or given by an absolute path, or give a stored bundle "
+            f"with --baseline BUNDLE. Its last words:\n{tail}"
+        )
+
+
+def _checkout(commit: str, place: Path) -> None:
+    """The revision's files, without touching the working tree or the list of worktrees.
+
+    A clone that shares the objects checks out any commit, and runs filters such as Git LFS.
+    """
+    aside = place.with_name(f"{place.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    top = _git("rev-parse", "--show-toplevel")
+    _git("clone", "--quiet", "--shared", "--no-checkout", top, str(aside))
+    _git("-C", str(aside), "checkout", "--quiet", "--detach", commit)
+    shutil.rmtree(aside / ".git")
+    aside.rename(place)
+
+
+def _place(kind: str, key: str) -> Path:
+    folder = platformdirs.user_cache_path("optimize") / "baseline"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{kind}-{key[:20]}"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BaselineError("a baseline git:REV needs git, which is not installed") from None
+    if done.returncode:
+        raise BaselineError(
+            f"git {' '.join(arguments)} failed: {done.stderr.strip() or 'no such revision'}. In CI "
+            "fetch the revision first (actions/checkout with fetch-depth: 0)."
+        )
+    return done.stdout.strip()

@@ -1,0 +1,136 @@
+"""What gates are decided on, and the two decisions on times that every rule shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.judge.records import (
+    Control,
+    Mode,
+    Predictions,
+    Report,
+    Series,
+    Span,
+    Timing,
+    VariantFacts,
+)
+from optimize.judge.stats import (
+    UNDEFINED,
+    Interval,
+    SequentialVerdict,
+    block_log_ratio,
+    decide,
+    percentile_interval,
+    sd_of,
+    sequential_timing,
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored report as a baseline.
+
+    Attributes:
+        report: the report.
+        unlike: why its times cannot be compared with this run's; empty when they can.
+    """
+
+    report: Report
+    unlike: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gates are decided on.
+
+    Attributes:
+        variants: facts by variant.
+        timing: all times.
+        controls: the A/A control, by workload.
+        predictions: answers of each variant to the judged split.
+        labels: true class ids of that split.
+        isa: instruction-set class of this machine.
+        mode: ``quick`` decides timings by the central 95 % of block ratios.
+        gate_names: gates and workloads of this run, those against a baseline aside.
+        stored: the report that stands in for the variant ``baseline``, if one does.
+    """
+
+    variants: Mapping[str, VariantFacts]
+    timing: Timing
+    controls: Mapping[str, Control]
+    predictions: Mapping[str, Predictions]
+    labels: NDArray[np.int64]
+    isa: str
+    mode: Mode
+    gate_names: tuple[str, ...] = ()
+    stored: Stored | None = None
+
+
+def control_of(
+    workload: str, reference: Series, candidate: Series, mode: Mode, shared: int
+) -> Control:
+    """The A/A control: holds when the interval of the ratio includes 1."""
+    outcome = timing_verdict(reference, candidate, 0.0, mode, shared)
+    low, high = outcome.interval
+    return Control(
+        workload=workload,
+        ratio=math.exp(outcome.estimate_log) if math.isfinite(outcome.estimate_log) else 0.0,
+        interval=ratio_span(outcome.interval),
+        holds=low <= 0.0 <= high,
+    )
+
+
+def timing_verdict(
+    reference: Series, candidate: Series, limit: float, mode: Mode, shared: int
+) -> SequentialVerdict:
+    """The decision on one pair of series.
+
+    Args:
+        reference: its times.
+        candidate: the same blocks of the candidate.
+        limit: log of the least ratio t_reference / t_candidate.
+        mode: full mode decides by the sequential looks; quick mode by the central 95 % of the
+            ratios of all blocks, which is wider than an interval of their centre.
+        shared: timing gates among which the error rate is split.
+    """
+    replicates = replicate_log_ratios(reference, candidate)
+    if mode == "full":
+        return sequential_timing(replicates, limit, shared)
+    pairs = zip(reference.blocks_s, candidate.blocks_s, strict=True)
+    ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
+    interval = percentile_interval(ratios) if ratios else UNDEFINED
+    return SequentialVerdict(
+        verdict=decide(interval, limit),
+        estimate_log=float(np.median(ratios)) if ratios else math.nan,
+        interval=interval,
+        replicates_used=len(replicates),
+        look=None,
+        level=0.025,
+        sd_log=sd_of(replicates),
+        noisy=False,
+    )
+
+
+def replicate_log_ratios(reference: Series, candidate: Series) -> list[float]:
+    """Each replicate's figure; NaN for one in which every block was disturbed."""
+    return [
+        block_log_ratio(*pair) if pair[0] else math.nan
+        for pair in zip(reference.blocks_s, candidate.blocks_s, strict=True)
+    ]
+
+
+def ratio_span(interval: Interval) -> Span:
+    """An interval of log ratios as one of ratios."""
+    low, high = (math.exp(end) if math.isfinite(end) else None for end in interval)
+    return Span(low=low, high=high)
+
+
+def brackets(span: Span) -> str:
+    """An interval as tables show it."""
+    low, high = ("…" if end is None else f"{end:.2f}" for end in (span.low, span.high))
+    return f"[{low}, {high}]"

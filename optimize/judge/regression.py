@@ -1,0 +1,216 @@
+"""Rules against a baseline that the ordinary rules of :mod:`optimize.judge.gates` do not cover.
+
+Times of two runs are compared only through a yardstick, a variant whose weights are the same in
+both, and only where the fingerprints match.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from optimize.gatefile import EntriesGate, GrowthGate, SpeedupGate
+from optimize.judge.evidence import (
+    Evidence,
+    Stored,
+    brackets,
+    ratio_span,
+    replicate_log_ratios,
+)
+from optimize.judge.records import GateResult, Mode, Report, Series, Timing, VariantFacts
+from optimize.judge.stats import (
+    UNDEFINED,
+    Interval,
+    decide,
+    is_trusted,
+    look_level,
+    sd_of,
+    signed_rank_interval,
+)
+
+Result = Callable[..., GateResult]
+# Across unlike machines only a change as large as this is worth a word, and never a verdict.
+TRIPWIRE = 1.25
+PREFIX = "regression-"
+MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
+REASONS = {
+    "pass": "the whole interval is above the limit",
+    "fail": "the whole interval is below the limit",
+    "inconclusive": "the limit is within the interval",
+}
+PAIR_THEM = "give the baseline as a bundle or git:REV: then both are timed in one run"
+
+
+def entries_rule(
+    gate: EntriesGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    """The stored report and this run must have the same gates and timed workloads."""
+    if seen.stored is None:
+        return result("fail", "—", "no stored report to compare with", remedy=PAIR_THEM)
+    ours = _entries(seen.gate_names, seen.timing)
+    named = [gate.name for gate in seen.stored.report.gates if not gate.gate.startswith(PREFIX)]
+    theirs = _entries(named, seen.stored.report.timing)
+    parts = []
+    if missing := sorted(theirs - ours):
+        parts.append(f"in the baseline and not here: {', '.join(missing)}")
+    if extra := sorted(ours - theirs):
+        parts.append(f"here and not in the baseline: {', '.join(extra)}")
+    count = len(ours ^ theirs)
+    remedy = "if they were meant to change, save a new baseline: `optimize baseline save`"
+    return result(
+        "pass" if count <= limit else "fail",
+        f"{count} of {len(ours | theirs)} entries differ",
+        "; ".join(parts) or "the same on both sides",
+        remedy=remedy,
+        value=float(count),
+    )
+
+
+def _entries(gate_names: Sequence[str], timing: Timing) -> set[str]:
+    return {f"gate {name}" for name in gate_names} | {f"workload {name}" for name in timing.series}
+
+
+def stored_speed_rule(
+    gate: SpeedupGate, workload: str, limit: float, seen: Evidence, timed: int, result: Result
+) -> GateResult:
+    """The candidate's speedup over an unchanged yardstick, now against then."""
+    stored = _stored(seen)
+    name = yardstick(seen.variants, stored.report, workload, gate.candidate)
+    if name is None:
+        return result(
+            "inconclusive",
+            "—",
+            "no variant has the same weights in both runs and could serve as a yardstick",
+            remedy=PAIR_THEM,
+        )
+    estimates, spans, sds = [], [], []
+    for timing, mode in (
+        (seen.timing, seen.mode),
+        (stored.report.timing, stored.report.mode),
+    ):
+        series = timing.series[workload]
+        figures = replicate_log_ratios(series[name], series[gate.candidate])
+        estimates.append(float(np.median(figures)))
+        spans.append(_centre(figures, mode, timed))
+        sds.append(sd_of(figures))
+    return _relative(estimates, spans, max(sds), math.log(limit), seen, workload, result)
+
+
+def _relative(
+    estimates: Sequence[float],
+    spans: Sequence[Interval],
+    sd_log: float,
+    limit_log: float,
+    seen: Evidence,
+    workload: str,
+    result: Result,
+) -> GateResult:
+    """The verdict on a change of log ratio between two runs."""
+    stored = _stored(seen)
+    change, interval = estimates[0] - estimates[1], relative_interval(*spans)
+    span = ratio_span(interval)
+    measured = f"{math.exp(change):.2f}× {brackets(span)}"
+    verdict, reason = decide(interval, limit_log), REASONS[decide(interval, limit_log)]
+    if stored.unlike:
+        verdict, reason = "inconclusive", _unlike_words(change, stored)
+    elif not _controls_hold(seen, stored, workload):
+        verdict, reason = "inconclusive", "the A/A control of one of the two runs does not hold"
+    elif verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log):
+        verdict, reason = "inconclusive", f"replicates scatter by {100 * sd_log:.1f} %"
+    more = {} if verdict == "fail" else {"remedy": PAIR_THEM}
+    value = math.exp(change) if math.isfinite(change) else None
+    return result(verdict, measured, reason, value=value, interval=span, **more)
+
+
+def _controls_hold(seen: Evidence, stored: Stored, workload: str) -> bool:
+    here = seen.controls.get(workload)
+    there = next((c for c in stored.report.controls if c.workload == workload), None)
+    return here is not None and here.holds and there is not None and there.holds
+
+
+def growth_rule(
+    gate: GrowthGate, _w: None, limit: float, seen: Evidence, timed: int, result: Result
+) -> GateResult:
+    """Start-up or peak memory of fresh workers over the baseline's."""
+    estimate, interval = _growth(gate, seen, timed)
+    verdict = decide(interval, -math.log1p(limit / 100))
+    growth = 100 * math.expm1(-estimate)
+    ends = [100 * math.expm1(-end) for end in (interval.high, interval.low)]
+    measured = f"{growth:+.0f} % [{ends[0]:+.0f}, {ends[1]:+.0f}]"
+    if seen.stored is not None and seen.stored.unlike:
+        reason = _unlike_words(estimate, seen.stored)
+        return result("inconclusive", measured, reason, remedy=PAIR_THEM)
+    count = len(_quantity(gate, seen.timing)[gate.candidate])
+    more = {"remedy": MORE_REPLICATES} if verdict == "inconclusive" else {}
+    reason = f"{count} fresh processes of each"
+    value = growth if math.isfinite(growth) else None
+    return result(verdict, measured, reason, value=value, **more)
+
+
+def _growth(gate: GrowthGate, seen: Evidence, timed: int) -> tuple[float, Interval]:
+    """Estimate and interval of log(baseline / candidate): below zero, it has grown."""
+    ours = np.log(_quantity(gate, seen.timing)[gate.candidate])
+    if seen.stored is not None:
+        before = np.log(_quantity(gate, seen.stored.report.timing)[gate.candidate])
+        now = _centre(list(-ours), seen.mode, timed)
+        then = _centre(list(-before), seen.stored.report.mode, timed)
+        return float(np.median(before) - np.median(ours)), relative_interval(now, then)
+    figures = np.log(_quantity(gate, seen.timing)[gate.reference]) - ours
+    estimate = float(np.median(figures))
+    if gate.quantity == "memory":
+        # A process's peak hardly varies: medians decide, as in the memory gate.
+        return estimate, Interval(estimate, estimate)
+    return estimate, _centre(list(figures), seen.mode, timed)
+
+
+def _quantity(gate: GrowthGate, timing: Timing) -> Mapping[str, Sequence[float]]:
+    return timing.startup_s if gate.quantity == "startup" else timing.peak_rss_bytes
+
+
+def yardstick(
+    ours: Mapping[str, VariantFacts], stored: Report, workload: str, candidate: str
+) -> str | None:
+    """A variant other than the candidate that both runs timed with the same weights."""
+    there: Mapping[str, Series] = stored.timing.series.get(workload, {})
+    return next(
+        (
+            name
+            for name, facts in ours.items()
+            if name in there and name in stored.variants and name != candidate
+            if facts.missing is None and facts.model_sha256 == stored.variants[name].model_sha256
+        ),
+        None,
+    )
+
+
+def relative_interval(now: Interval, before: Interval) -> Interval:
+    """Interval of the difference of two estimates, each end from the worst two.
+
+    It covers whenever both of its parts do (Bonferroni).
+    """
+    return Interval(now.low - before.high, now.high - before.low)
+
+
+def _centre(figures: Sequence[float], mode: Mode, timed: int) -> Interval:
+    """Where the centre of some replicates' figures lies; in quick mode, where they all lie."""
+    if not figures or not np.isfinite(figures).all():
+        return UNDEFINED
+    if mode == "full":
+        return signed_rank_interval(figures, look_level(timed))
+    return Interval(float(min(figures)), float(max(figures)))
+
+
+def _stored(seen: Evidence) -> Stored:
+    if seen.stored is None:
+        raise ValueError("a rule for stored reports was asked without one")
+    return seen.stored
+
+
+def _unlike_words(log_ratio: float, stored: Stored) -> str:
+    change = 100 * math.expm1(-log_ratio) if math.isfinite(log_ratio) else math.nan
+    tripped = not log_ratio >= -math.log(TRIPWIRE)
+    wire = f"{'beyond' if tripped else 'within'} the tripwire of {100 * (TRIPWIRE - 1):.0f} %"
+    differences = "; ".join(stored.unlike)
+    return f"{change:+.0f} %, {wire}, and no verdict: the baseline's is another run ({differences})"

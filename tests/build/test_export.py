@@ -1,0 +1,105 @@
+"""ONNX export, its parity check, and the INT8 recipes."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+
+from optimize.build import checkpoint
+from optimize.build.export import (
+    ExportError,
+    check_parity,
+    export_onnx,
+    fused_attention_nodes,
+    versions,
+)
+from optimize.build.quantize import QuantizeError, quantize
+from optimize.runtime import read_manifest
+from optimize.settings import ExportSettings
+
+TEXTS = [f"please track my order {n} today" for n in range(12)]
+SIZES = {"vocab_size": 60, "num_labels": 3, "max_position_embeddings": 160}
+WIDTHS = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+FAMILIES = {
+    "Bert": WIDTHS,
+    "DistilBert": {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64},
+    "MPNet": WIDTHS,
+    "Roberta": WIDTHS | {"pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_exports_and_equals_pytorch(family, tiny_kit, tmp_path):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SIZES, **FAMILIES[family])
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    export_onnx(model, tmp_path / "model.onnx", ExportSettings())
+    assert versions(tmp_path / "model.onnx") == (17, 8)
+    # MPNet's relative bias has no fused kernel, and DistilBERT's mask is not what the fusion knows.
+    fused = family in ("Bert", "Roberta")
+    assert fused_attention_nodes(tmp_path / "model.onnx") == fused
+    manifest = read_manifest(tiny_kit / "student-onnx")
+    (tmp_path / "tokenizer.json").write_bytes(
+        (tiny_kit / "student-onnx" / "tokenizer.json").read_bytes()
+    )
+    assert check_parity(model, tmp_path, manifest, TEXTS, 1e-3) < 1e-3
+
+
+def test_plain_export_fuses_nothing(tiny_kit, tmp_path):
+    model = checkpoint.load_classifier(str(tiny_kit / "student-torch"))
+    export_onnx(model, tmp_path / "m.onnx", ExportSettings(fuse=False, opset=16, ir_version=7))
+    assert fused_attention_nodes(tmp_path / "m.onnx") == 0
+    assert versions(tmp_path / "m.onnx") == (16, 7)
+
+
+@pytest.mark.parametrize("size", [1e-2, float("nan")])
+def test_an_export_that_differs_is_refused_with_the_worst_text(tiny_kit, size):
+    model = checkpoint.load_classifier(str(tiny_kit / "student-torch"))
+    with torch.no_grad():
+        model.classifier.bias += torch.tensor([size, 0.0, 0.0])
+    folder = tiny_kit / "student-onnx"
+    with pytest.raises(ExportError, match=r"logits differ by up to .* \(tolerance 1e-03, .*track"):
+        check_parity(model, folder, read_manifest(folder), TEXTS, 1e-3)
+
+
+def initializers(path):
+    return {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(str(path)).graph.initializer
+    }
+
+
+def test_ort_dynamic_keeps_a_scale_per_channel_and_signed_weights(tiny_kit):
+    weights = initializers(tiny_kit / "student-int8" / "model.onnx")
+    scales = [array for name, array in weights.items() if name.endswith("_scale")]
+    assert max(scale.size for scale in scales) >= 32
+    matrices = [array for array in weights.values() if array.ndim == 2 and array.dtype.kind == "i"]
+    assert any(array.dtype == np.int8 for array in matrices)
+
+
+def test_optimum_dynamic_keeps_one_scale_per_tensor(tiny_kit):
+    weights = initializers(tiny_kit / "student-int8-compared" / "model.onnx")
+    scales = [array for name, array in weights.items() if name.endswith("_scale")]
+    assert scales
+    assert {scale.size for scale in scales} == {1}
+
+
+def test_a_model_without_a_matrix_product_cannot_pass_for_int8(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [1])],
+        [value("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises(QuantizeError, match="no integer matrix product"):
+        quantize("ort-dynamic", tmp_path / "m.onnx", tmp_path / "q.onnx")

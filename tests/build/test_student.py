@@ -1,0 +1,101 @@
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize.build.checkpoint import CheckpointError, load_backbone, load_tokenizer, locate
+from optimize.build.student import (
+    StudentError,
+    chosen_layers,
+    keep_layers,
+    make_student,
+    parameter_count,
+)
+from optimize.settings import StudentSettings
+
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+}
+DISTIL = {"vocab_size": 50, "dim": 32, "n_heads": 2, "hidden_dim": 64, "n_layers": 4}
+FAMILIES = {
+    "Bert": SIZES,
+    "MPNet": SIZES,
+    "Roberta": SIZES,
+    "XLMRoberta": SIZES,
+    "Electra": SIZES | {"embedding_size": 32},
+    "DistilBert": DISTIL,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_of_every_family_are_cut(family):
+    config = getattr(transformers, f"{family}Config")(**FAMILIES[family], num_labels=3)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    before = parameter_count(model)
+    keep_layers(model, 2)
+    assert parameter_count(model) < before
+    ids = torch.tensor([[5, 6, 7]])
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
+    # A saved and reloaded student has as many layers as the cut one.
+    again = type(model)(type(config).from_dict(model.config.to_dict()))
+    assert parameter_count(again) == parameter_count(model)
+
+
+def test_model_without_a_layer_list_is_refused():
+    config = transformers.FNetConfig(**{**SIZES, "num_labels": 2})
+    model = transformers.FNetForSequenceClassification(config)
+    model.base_model.encoder.layer = torch.nn.Sequential(*model.base_model.encoder.layer)
+    with pytest.raises(StudentError, match="no list of encoder layers"):
+        keep_layers(model, 2)
+
+
+@given(st.integers(1, 24).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
+def test_a_number_of_layers_is_spread_from_first_to_last(case):
+    wanted, available = case
+    chosen = chosen_layers(wanted, available)
+    assert len(set(chosen)) == wanted
+    assert chosen == tuple(sorted(chosen))
+    assert chosen[0] == 1
+    assert chosen[-1] == (available if wanted > 1 else 1)
+
+
+@pytest.mark.parametrize("layers", [0, 7, (), (1, 1), (3, 2), (0, 1), (1, 7)])
+def test_layers_that_are_not_there_are_refused(layers):
+    with pytest.raises(StudentError, match="6"):
+        chosen_layers(layers, 6)
+
+
+def test_student_from_the_teacher_has_its_very_layers(tiny_kit):
+    teacher = str(tiny_kit / "teacher-torch")
+    names = ("cancel", "refund", "track")
+    student, _ = make_student(StudentSettings(layers=(2,)), teacher, names, 0)
+    whole, _ = make_student(StudentSettings(), teacher, names, 0)
+    kept, second = student.bert.encoder.layer[0], whole.bert.encoder.layer[1]
+    for ours, theirs in zip(kept.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(student.classifier.weight, whole.classifier.weight)
+
+
+def test_student_from_a_checkpoint_gets_a_seeded_head(tiny_backbone):
+    settings = StudentSettings(checkpoint=str(tiny_backbone))
+    heads = [
+        make_student(settings, "unused", ("a", "b"), seed)[0].classifier.weight
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_checkpoints_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="the package 'no_such_package' is not installed"):
+        locate("package:no_such_package/model")
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
+        locate("package:optimize/sample")
+    for load in (load_tokenizer, lambda place: load_backbone(place, ("a", "b"))):
+        with pytest.raises(CheckpointError, match="checkpoint"):
+            load(str(tmp_path / "nothing"))

@@ -1,0 +1,83 @@
+"""What ``--baseline`` may name, and a revision built by its own recipe."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from optimize.judge import baseline
+from optimize.judge.baseline import BaselineError, find
+
+
+def git(*arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    git("init", "--quiet", "--initial-branch=main")
+    return folder
+
+
+def test_a_bundle_a_kit_and_a_folder_of_neither(tiny_kit, tmp_path):
+    bundle = tiny_kit / "student-int8"
+    assert find(str(bundle), "student-int8").bundle == bundle
+    assert find(str(tiny_kit), "student-int8").bundle == bundle
+    with pytest.raises(BaselineError, match="holds none of these; give a bundle"):
+        find(str(tmp_path), "student-int8")
+    with pytest.raises(BaselineError, match="does not exist"):
+        find(str(tmp_path / "no"), "student-int8")
+
+
+def test_a_bundle_stored_in_a_revision(repository, tiny_kit):
+    shutil.copytree(tiny_kit / "student-int8", repository / "bundle")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "bundle")
+    shutil.rmtree(repository / "bundle")
+    found = find("git:main:bundle", "student-int8")
+    assert (found.bundle / "model.onnx").read_bytes() == (
+        tiny_kit / "student-int8" / "model.onnx"
+    ).read_bytes()
+    assert not (repository / "bundle").exists()
+    with pytest.raises(BaselineError, match="other does not exist"):
+        find("git:main:other", "student-int8")
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "--help", "-x"])
+def test_a_revision_that_is_not_there(repository, revision):
+    with pytest.raises(BaselineError, match=r"In CI fetch the revision first"):
+        find(f"git:{revision}", "student-int8")
+
+
+def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_data):
+    table = tiny_recipe.read_text().replace("epochs = 12", "epochs = 1")
+    (repository / "tiny.toml").write_text(table)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "one epoch")
+    (repository / "tiny.toml").write_text(table.replace("epochs = 1", "epochs = 2"))
+    found = find("git:HEAD", "student-int8")
+    told = []
+    arguments = ("--recipe", "tiny.toml")
+    bundle = baseline.build(found.commit, "student-int8", arguments, told.append)
+    recipe = json.loads((bundle / "manifest.json").read_text())["recipe"]
+    assert recipe["teacher"]["epochs"] == 1
+    assert told == [f"baseline: building {found.commit[:10]}"]
+    assert baseline.build(found.commit, "student-int8", arguments, told.append) == bundle
+    assert len(told) == 1
+    status = subprocess.run(["git", "worktree", "list"], capture_output=True, check=True)
+    assert len(status.stdout.splitlines()) == 1
+
+
+def test_a_revision_that_cannot_be_built_says_why(repository):
+    (repository / "bad.toml").write_text('[data]\nsource = "gone.csv"\n')
+    git("add", ".")
+    git("commit", "--quiet", "-m", "bad")
+    commit = find("git:HEAD", "student-int8").commit
+    with pytest.raises(BaselineError, match=r"(?s)cannot be built.*'gone.csv' does not exist"):
+        baseline.build(commit, "student-int8", ("--recipe", "bad.toml"), lambda line: None)

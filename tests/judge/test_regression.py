@@ -1,0 +1,256 @@
+"""Against a baseline: paired or stored, alike or not, and what must never pass."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize.judge.accuracy import label_changes
+from optimize.judge.evidence import Evidence, Stored, control_of
+from optimize.judge.gates import decide_all
+from optimize.judge.kit import Examples
+from optimize.judge.records import (
+    Fingerprint,
+    Predictions,
+    Report,
+    Series,
+    Timing,
+    VariantFacts,
+)
+from optimize.judge.regression import relative_interval, yardstick
+from optimize.judge.stats import Interval
+from optimize.settings import parse
+
+N = 1000
+LABELS = np.zeros(N, dtype=np.int64)
+SETTINGS = parse(
+    {
+        "judge": {"workloads": {"typical": {}}, "variants": ["teacher-onnx", "student-int8"]},
+        "gates": {"size": {"kind": "size", "reference": "teacher-onnx", "min_reduction_pct": 50}},
+    },
+    "test",
+)
+
+
+def series(seconds, replicates=12):
+    rng = np.random.default_rng(int(seconds * 1e6))
+    blocks = [tuple(seconds * np.exp(rng.normal(0, 0.01, 4))) for _ in range(replicates)]
+    return Series(blocks_s=tuple(blocks), calls=1, p50_ms=1.0, p95_ms=1.0)
+
+
+def answers(wrong):
+    return Predictions(labels=(1,) * wrong + (0,) * (N - wrong), confidences=(1.0,) * N)
+
+
+def facts(size=200, digest="student"):
+    return VariantFacts(size_bytes=size, parameters=1, model_sha256=digest)
+
+
+def timing(seconds, baseline_s=None, startup=0.3, peak=100.0):
+    timed = {"teacher-onnx": series(1.0), "student-int8": series(seconds)}
+    startups, peaks = {"student-int8": (startup,) * 12}, {"student-int8": (int(peak),) * 12}
+    if baseline_s is not None:
+        timed["baseline"] = series(baseline_s)
+        startups["baseline"], peaks["baseline"] = (0.3,) * 12, (100,) * 12
+    return Timing(
+        series={"typical": timed},
+        batch_sizes={"typical": 1},
+        startup_s=startups,
+        peak_rss_bytes=peaks,
+        replicates=12,
+        dropped_blocks=0,
+        seconds=1.0,
+    )
+
+
+def report(seconds=0.5, **change):
+    controls = (control_of("typical", series(0.5), series(0.5), "full", 1),)
+    fields = {
+        "created": "then",
+        "optimize_version": "0",
+        "mode": "full",
+        "recipe": "r",
+        "settings_source": "s",
+        "settings": SETTINGS.model_dump(mode="json"),
+        "fingerprint": Fingerprint(
+            cpu="c", isa=(), isa_class="other", cores=1, threads=1, system="s", libraries={}
+        ),
+        "split": "test",
+        "data_digest": "d",
+        "variants": {"teacher-onnx": facts(1000, "teacher"), "student-int8": facts()},
+        "timing": timing(seconds),
+        "controls": controls,
+        "scores": {},
+        "predictions": {"test": {"student-int8": answers(0)}},
+        "labels": tuple(LABELS.tolist()),
+        "batch_agreement": {},
+        "gates": decide_all(SETTINGS.gates, evidence(seconds), ("typical",)),
+    }
+    return Report(**fields | change)
+
+
+def evidence(seconds=0.5, *, size=200, wrong=0, stored=None, baseline_s=None, **change):
+    variants = {"teacher-onnx": facts(1000, "teacher"), "student-int8": facts(size)}
+    predictions = {"student-int8": answers(wrong)}
+    if stored is not None or baseline_s is not None:
+        variants["baseline"], predictions["baseline"] = facts(), answers(0)
+    return Evidence(
+        variants=variants,
+        timing=timing(seconds, baseline_s, **change),
+        controls={"typical": control_of("typical", series(0.5), series(0.5), "full", 1)},
+        predictions=predictions,
+        labels=LABELS,
+        isa="other",
+        mode="full",
+        gate_names=("size",),
+        stored=stored,
+    )
+
+
+def results(seen):
+    gates = SETTINGS.against_baseline(stored=seen.stored is not None).gates
+    decided = decide_all(gates, seen, ("typical",))
+    return {result.gate: result for result in decided if result.gate.startswith("regression-")}
+
+
+def alike(**change):
+    return Stored(report(**change), ())
+
+
+def test_no_change_passes_paired_and_stored():
+    for seen in (evidence(baseline_s=0.5), evidence(stored=alike())):
+        assert {name: r.verdict for name, r in results(seen).items() if r.verdict != "pass"} == {}
+
+
+MUTATIONS = {
+    "regression-size": {"size": 205},
+    "regression-speed": {"seconds": 0.575},
+    "regression-accuracy": {"wrong": 10},
+    "regression-startup": {"startup": 0.4},
+    "regression-memory": {"peak": 111},
+}
+
+
+@pytest.mark.parametrize("gate", MUTATIONS)
+@pytest.mark.parametrize("kind", ["paired", "stored"])
+def test_a_worse_candidate_fails(gate, kind):
+    against = {"baseline_s": 0.5} if kind == "paired" else {"stored": alike()}
+    found = results(evidence(**against, **MUTATIONS[gate]))
+    assert {name for name, result in found.items() if result.verdict != "pass"} == {gate}
+    assert found[gate].verdict == "fail"
+    assert found[gate].remedy
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.5, 0.9])
+def test_unlike_fingerprints_never_decide_about_time(seconds):
+    unlike = Stored(report(), ("cpu: a → b",))
+    found = results(evidence(seconds, stored=unlike))
+    for gate in ("regression-speed", "regression-startup", "regression-memory"):
+        assert found[gate].verdict == "inconclusive"
+        assert "cpu: a → b" in found[gate].reason
+    wire = "beyond" if seconds == 0.9 else "within"
+    assert f"{wire} the tripwire of 25 %" in found["regression-speed"].reason
+    assert found["regression-size"].verdict == found["regression-accuracy"].verdict == "pass"
+
+
+def test_without_an_unchanged_yardstick_time_is_not_decided():
+    other = {"teacher-onnx": facts(1000, "another"), "student-int8": facts()}
+    found = results(evidence(stored=alike(variants=other)))["regression-speed"]
+    assert found.verdict == "inconclusive"
+    assert "yardstick" in found.reason
+    assert yardstick(other, report(), "typical", "student-int8") is None
+
+
+def test_a_control_that_did_not_hold_then_decides_nothing_now():
+    broken = (control_of("typical", series(0.5), series(0.7), "full", 1),)
+    found = results(evidence(stored=alike(controls=broken)))["regression-speed"]
+    assert found.verdict == "inconclusive"
+
+
+def test_a_deleted_row_and_an_added_one_fail_by_name():
+    deleted = report()
+    deleted = deleted.model_copy(update={"gates": ()})
+    found = results(evidence(stored=Stored(deleted, ())))["regression-entries"]
+    assert found.verdict == "fail"
+    assert "here and not in the baseline: gate size" in found.reason
+    fewer = dataclasses.replace(evidence(stored=alike()), gate_names=())
+    found = results(fewer)["regression-entries"]
+    assert found.verdict == "fail"
+    assert "in the baseline and not here: gate size" in found.reason
+
+
+def test_a_workload_that_is_gone_fails():
+    stored = report()
+    stored = stored.model_copy(
+        update={"timing": stored.timing.model_copy(update={"series": {"long": {}}})}
+    )
+    found = results(evidence(stored=Stored(stored, ())))
+    assert "workload long" in found["regression-entries"].reason
+    assert found["regression-speed"].verdict != "pass"
+
+
+@pytest.mark.parametrize("where", ["series", "startup", "peak"])
+def test_nan_never_passes(where):
+    seen = evidence(baseline_s=0.5, startup=float("nan") if where == "startup" else 0.3)
+    if where == "series":
+        broken = Series(blocks_s=((float("inf"),) * 4,) * 12, calls=1, p50_ms=1, p95_ms=1)
+        series_ = {"typical": seen.timing.series["typical"] | {"baseline": broken}}
+        with pytest.raises(ValueError, match="positive and finite"):
+            results(
+                dataclasses.replace(seen, timing=seen.timing.model_copy(update={"series": series_}))
+            )
+    elif where == "startup":
+        assert results(seen)["regression-startup"].verdict != "pass"
+    else:
+        peaks = {"student-int8": (float("nan"),), "baseline": (1.0,)}
+        timed = seen.timing.model_copy(update={"peak_rss_bytes": peaks})
+        assert results(dataclasses.replace(seen, timing=timed))["regression-memory"].verdict != (
+            "pass"
+        )
+
+
+ends = st.floats(-3, 3)
+
+
+@given(ends, ends, ends, ends, st.floats(0, 1), st.floats(0, 1))
+def test_relative_interval_holds_every_difference(a, b, c, d, here, there):
+    now, before = Interval(min(a, b), max(a, b)), Interval(min(c, d), max(c, d))
+    difference = (now.low + here * (now.high - now.low)) - (
+        before.low + there * (before.high - before.low)
+    )
+    relative = relative_interval(now, before)
+    assert relative.low - 1e-9 <= difference <= relative.high + 1e-9
+
+
+def test_changed_labels_are_listed_worst_first():
+    examples = Examples(("a", "b", "c", "d", "e"), np.array([0, 0, 0, 1, 1]))
+    before = Predictions(labels=(0, 0, 1, 0, 1), confidences=(0.9, 0.9, 0.9, 0.9, 0.9))
+    after = Predictions(labels=(1, 2, 0, 2, 1), confidences=(0.5, 0.8, 0.9, 0.9, 0.9))
+    changes = label_changes(before, after, examples, ("x", "y", "z"))
+    # two that were right, the surer mistake first; one wrong in another way; one put right
+    assert [change.text for change in changes] == ["b", "a", "d", "c"]
+    worst = changes[0]
+    assert (worst.truth, worst.before, worst.after) == ("x", "x", "z")
+    assert (worst.before_confidence, worst.after_confidence) == (0.9, 0.8)
+
+
+def test_regression_gates_follow_the_table():
+    table = {
+        "regression": {"max_slowdown_pct": 25.0, "max_drop_pp": 2.0, "by": {"typical": 100.0}},
+        "judge": {"workloads": {"typical": {}, "other": {}}},
+    }
+    gates = parse(table, "t").against_baseline(stored=True).gates
+    assert gates["regression-speed"].limit("other", "avx2") == pytest.approx(0.8)
+    assert gates["regression-speed"].limit("typical", "avx2") == pytest.approx(0.5)
+    assert gates["regression-accuracy"].max_drop_pp == 2.0
+    assert "regression-entries" not in parse(table, "t").against_baseline(stored=False).gates
+
+
+def test_misspelt_limit_and_taken_name_are_refused():
+    with pytest.raises(ValueError, match=r"regression\.max_slowdown"):
+        parse({"regression": {"max_slowdown": 5}}, "t")
+    taken = parse({"gates": {"regression-size": {"kind": "size", "min_reduction_pct": 1}}}, "t")
+    with pytest.raises(ValueError, match="has a name that --baseline needs"):
+        taken.against_baseline(stored=False)
