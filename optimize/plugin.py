@@ -62,9 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise by the gates, variants and workloads of the settings."""
-    names = metafunc.fixturenames
+    names = set(metafunc.fixturenames) - _parametrised_by_itself(metafunc)
     state = metafunc.config.pluginmanager.getplugin("optimize-session")
-    if state is None or not {"gate_case", "variant", "workload"} & set(names):
+    if state is None or not {"gate_case", "variant", "workload"} & names:
         return
     settings: Settings = state.settings
     if "gate_case" in names:
@@ -83,6 +83,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("workload", chosen)
     if "variant" in names:
         metafunc.parametrize("variant", state.timed_variants)
+
+
+def _parametrised_by_itself(metafunc: pytest.Metafunc) -> set[str]:
+    """Names that a test of the user's own suite gives values to: they are none of ours."""
+    names: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        given = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        names |= set(given.replace(",", " ").split() if isinstance(given, str) else given)
+    return names
 
 
 def _gate_cases(settings: Settings, marker: pytest.Mark | None) -> list[GateCase]:

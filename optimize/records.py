@@ -148,6 +148,10 @@ def write_json(record: Record, path: Path) -> None:
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not a number")
+
+
 class StoredError(ValueError):
     """A stored record that cannot be used; the message gives the fact, the values, the remedy."""
 
@@ -167,7 +171,7 @@ def read_record(
         StoredError: missing, not JSON, of another schema version, or malformed.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise StoredError(f"{path.parent} has no {path.name}. {again}") from None
     except (OSError, ValueError) as error:

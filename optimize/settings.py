@@ -118,26 +118,32 @@ class StudentSettings(Section):
     Attributes:
         checkpoint: ``teacher``, or a checkpoint as in ``[teacher]``.
         revision: Hub revision of the checkpoint.
-        layers: how many encoder layers to keep, evenly spaced from the first to the last, or
-            the list of those to keep, counted from 1; all when absent.
+        layers: how many encoder layers to keep, evenly spaced up to the last, or the list of
+            those to keep, counted from 1; all when absent.
+        dropout: while it learns, instead of the checkpoint's own; a student that is small for
+            its teacher fits it better without.
     """
 
     checkpoint: str = "teacher"
     revision: str | None = None
     layers: int | tuple[int, ...] | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
 
 
 class DistillSettings(TrainingSettings):
-    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015).
+    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015) + pooled·MSE.
 
     Attributes:
         alpha: weight of the labels against the teacher.
         temperature: softens both distributions of the KL term.
+        pooled: weight of the distance between the two pooled embeddings, the vectors that the
+            classification heads read; where they differ in width, a projection is learned.
         augment: variations of each training text that the teacher scores for the student.
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
+    pooled: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     augment: int = Field(default=0, ge=0)
 
 

@@ -149,3 +149,88 @@ def tiny_kit(tiny_cache: Path, tiny_recipe: Path) -> Path:
 
     chosen, _ = settings.load(str(tiny_recipe))
     return build(chosen, lambda line: None, tiny_cache)
+
+
+SECONDS = ((0.1, 0.2, 0.30000000000000004), (0.7, 0.1234567890123456, 1e-9))
+
+
+def make_report(verdict):
+    """A report of two gates; the speed gate says ``verdict``."""
+    from optimize.judge.records import (
+        Fingerprint,
+        GateResult,
+        Predictions,
+        Report,
+        Scores,
+        Series,
+        Span,
+        Timing,
+        VariantFacts,
+    )
+    from optimize.settings import parse
+
+    span = Span(low=0.5, high=1.0)
+    scores = Scores(
+        examples=2,
+        correct=2,
+        accuracy_interval=span,
+        macro_f1=1.0,
+        macro_f1_interval=span,
+        calibration_error=0.0,
+    )
+    series = Series(blocks_s=SECONDS, calls=1, p50_ms=1.0, p95_ms=2.0)
+    names = ("teacher-torch", "student-int8")
+    gate = {"candidate": "student-int8", "limit": "min", "limit_value": 1.0, "reason": "it is so"}
+    settings = parse({"judge": {"variants": names}}, "test")
+    return Report(
+        created="now",
+        optimize_version="0",
+        mode="quick",
+        recipe="r",
+        settings_source="recipe r",
+        settings=settings.model_dump(mode="json"),
+        fingerprint=Fingerprint(
+            cpu="c", isa=(), isa_class="other", cores=1, threads=1, system="s", libraries={}
+        ),
+        split="test",
+        data_digest="d",
+        variants={
+            name: VariantFacts(size_bytes=9, parameters=9, model_sha256="m") for name in names
+        },
+        timing=Timing(
+            series={"typical": dict.fromkeys(names, series)},
+            batch_sizes={"typical": 1},
+            startup_s=dict.fromkeys(names, (1.0,)),
+            peak_rss_bytes=dict.fromkeys(names, (1,)),
+            replicates=2,
+            dropped_blocks=0,
+            seconds=1.0,
+        ),
+        controls=(),
+        scores={"test": dict.fromkeys(names, scores)},
+        predictions={"test": dict.fromkeys(names, Predictions(labels=(0, 1), confidences=(1, 1)))},
+        labels=(0, 1),
+        batch_agreement={},
+        gates=(
+            GateResult(gate="size", kind="size", verdict="pass", measured="1 byte", **gate),
+            GateResult(
+                gate="speed",
+                kind="speedup",
+                workload="typical",
+                verdict=verdict,
+                measured="1.5×",
+                remedy="fewer layers",
+                **gate,
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def canned_report():
+    return make_report
+
+
+@pytest.fixture(scope="session")
+def save_backbone():
+    return save_tiny_backbone

@@ -10,6 +10,7 @@ import optimize
 from optimize import Classifier
 from optimize.build import pipeline
 from optimize.cli import main
+from optimize.judge.records import read_report
 from optimize.settings import shipped_recipes
 
 TEXTS = ["where is my parcel", "refund my money"]
@@ -45,7 +46,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert left.value.code == 0
     told = capsys.readouterr().out
-    for command in ("run", "build", "report", "check", "predict"):
+    for command in ("run", "build", "report", "baseline", "schema", "check", "predict"):
         assert re.search(rf"^    {command} ", told, re.MULTILINE)
 
 
@@ -223,3 +224,21 @@ def test_refused_build_leaves_nothing(tiny_kit, tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     assert main(["build", "--out", str(tmp_path / "home")]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("verdict", ["fail", "inconclusive"])
+def test_baseline_that_did_not_pass_is_not_saved(canned_report, tmp_path, capsys, verdict):
+    (tmp_path / "report.json").write_text(canned_report(verdict).model_dump_json())
+    target = tmp_path / "baseline.json"
+    assert main(["baseline", "save", str(tmp_path), "--out", str(target)]) == 1
+    assert not target.exists()
+    told = capsys.readouterr().err
+    assert f"is not a pass ({verdict})" in told
+    assert "speed[typical]: 1.5×" in told
+
+
+def test_baseline_that_passed_is_saved(canned_report, tmp_path):
+    (tmp_path / "report.json").write_text(canned_report("pass").model_dump_json())
+    target = tmp_path / "baseline.json"
+    assert main(["baseline", "save", str(tmp_path / "report.json"), "--out", str(target)]) == 0
+    assert read_report(target) == canned_report("pass")

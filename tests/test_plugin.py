@@ -4,19 +4,7 @@ import json
 
 import pytest
 
-from optimize.judge.records import (
-    Fingerprint,
-    GateResult,
-    Predictions,
-    Report,
-    Scores,
-    Series,
-    Span,
-    Timing,
-    VariantFacts,
-)
 from optimize.plugin import ReplayClock
-from optimize.settings import parse
 
 pytest_plugins = "pytester"
 
@@ -50,73 +38,14 @@ from optimize.judge.records import read_report
 optimize.judge.kit.read_kit = lambda folder: None
 optimize.judge.measure.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
 """
-SECONDS = ((0.1, 0.2, 0.30000000000000004), (0.7, 0.1234567890123456, 1e-9))
-
-
-def canned(verdict):
-    span = Span(low=0.5, high=1.0)
-    scores = Scores(
-        examples=2,
-        correct=2,
-        accuracy_interval=span,
-        macro_f1=1.0,
-        macro_f1_interval=span,
-        calibration_error=0.0,
-    )
-    series = Series(blocks_s=SECONDS, calls=1, p50_ms=1.0, p95_ms=2.0)
-    names = ("teacher-torch", "student-int8")
-    gate = {"candidate": "student-int8", "limit": "min", "limit_value": 1.0, "reason": "it is so"}
-    settings = parse({"judge": {"variants": names}}, "test")
-    return Report(
-        created="now",
-        optimize_version="0",
-        mode="quick",
-        recipe="r",
-        settings_source="recipe r",
-        settings=settings.model_dump(mode="json"),
-        fingerprint=Fingerprint(
-            cpu="c", isa=(), isa_class="other", cores=1, threads=1, system="s", libraries={}
-        ),
-        split="test",
-        data_digest="d",
-        variants={
-            name: VariantFacts(size_bytes=9, parameters=9, model_sha256="m") for name in names
-        },
-        timing=Timing(
-            series={"typical": dict.fromkeys(names, series)},
-            batch_sizes={"typical": 1},
-            startup_s=dict.fromkeys(names, (1.0,)),
-            peak_rss_bytes=dict.fromkeys(names, (1,)),
-            replicates=2,
-            dropped_blocks=0,
-            seconds=1.0,
-        ),
-        controls=(),
-        scores={"test": dict.fromkeys(names, scores)},
-        predictions={"test": dict.fromkeys(names, Predictions(labels=(0, 1), confidences=(1, 1)))},
-        labels=(0, 1),
-        batch_agreement={},
-        gates=(
-            GateResult(gate="size", kind="size", verdict="pass", measured="1 byte", **gate),
-            GateResult(
-                gate="speed",
-                kind="speedup",
-                workload="typical",
-                verdict=verdict,
-                measured="1.5×",
-                remedy="fewer layers",
-                **gate,
-            ),
-        ),
-    )
 
 
 @pytest.fixture
-def run(pytester):
+def run(pytester, canned_report):
     def go(verdict, *options):
         pytester.makefile(".toml", recipe=RECIPE)
         pytester.makepyfile(conftest=CONFTEST, test_suite=SUITE)
-        (pytester.path / "canned.json").write_text(canned(verdict).model_dump_json())
+        (pytester.path / "canned.json").write_text(canned_report(verdict).model_dump_json())
         return pytester.runpytest_subprocess(
             "-p", "optimize.plugin", "--recipe", "recipe.toml", "--kit", "kit", *options
         )
@@ -180,13 +109,14 @@ def test_misspelt_gate_is_refused(pytester):
     assert "min_ration" in result.stdout.str() + result.stderr.str()
 
 
-def test_benchmark_json_holds_the_recorded_samples(run, pytester):
+def test_benchmark_json_holds_the_recorded_samples(run, pytester, canned_report):
     assert run("pass", "--benchmark-json=b.json").ret == 0
     content = json.loads((pytester.path / "b.json").read_text())
     assert content["optimize"]["schema_version"] == 1
     assert len(content["benchmarks"]) == 2
     for entry in content["benchmarks"]:
-        assert entry["stats"]["data"] == [second for block in SECONDS for second in block]
+        (series, *_) = canned_report("pass").timing.series["typical"].values()
+        assert entry["stats"]["data"] == [s for block in series.blocks_s for s in block]
         assert entry["group"] == "typical"
 
 
@@ -199,3 +129,16 @@ def test_out_writes_json_and_markdown(run, pytester):
     run("fail", "--out", "report")
     assert json.loads((pytester.path / "report" / "report.json").read_text())["mode"] == "quick"
     assert "Verdict: FAIL" in (pytester.path / "report" / "report.md").read_text()
+
+
+def test_a_suite_may_use_our_names_for_its_own(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("variant, workload", [(1, 2)])
+        def test_own(variant, workload):
+            assert (variant, workload) == (1, 2)
+        """
+    )
+    assert pytester.runpytest_subprocess("-p", "optimize.plugin").ret == 0

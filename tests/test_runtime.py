@@ -233,7 +233,6 @@ def test_manifest_that_is_no_object(bundle):
         ({"colour": "red"}, "colour\n  Extra inputs are not permitted"),
         ({"labels": ["only"]}, "labels\n"),
         ({"temperature": 0}, "temperature\n  Input should be greater than 0"),
-        ({"temperature": float("nan")}, "temperature\n"),
         ({"max_length": 0}, "max_length\n  Input should be greater than 2"),
         ({"files": {"model.onnx": {"size_bytes": 1, "sha256": "abc"}}}, "sha256"),
     ],
@@ -243,6 +242,11 @@ def test_malformed_manifest(bundle, changes, words):
     told = refusal(bundle)
     assert told.startswith(f"not a bundle: {bundle / 'manifest.json'} is not a manifest: ")
     assert words in told
+
+
+def test_manifest_with_nan(bundle):
+    edit(bundle, temperature=float("nan"))
+    assert "manifest.json is not JSON: NaN is not a number" in refusal(bundle)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,19 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from optimize.build.student import classification_head
 from optimize.build.training import PaddingCollator, Tell, tokenised
 from optimize.machine import has_bf16
 
 STORE_NAME = "logits.npy"
+POOLED_NAME = "pooled.npy"
 # Examples are scored in order of length, this many tokens (padding included) at a time.
 TOKENS_PER_BATCH = 4096
 TELL_EVERY_S = 10.0
@@ -29,35 +32,46 @@ def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str],
-    store: Path,
+    folder: Path,
     max_length: int,
     tell: Tell,
 ) -> None:
-    """Write the model's logits for every text to a ``.npy`` file, row by row in order.
+    """Write the model's logits and pooled embeddings of every text, row by row in order.
 
     Args:
         model: the teacher.
         tokenizer: its own; the student's may differ, since rows are joined by index.
         texts: what to score.
-        store: file to write, float32 of shape (texts, labels), memory-mapped.
+        folder: gets ``logits.npy``, float32 of shape (texts, labels), and ``pooled.npy``,
+            float32 of shape (texts, width), both memory-mapped.
         max_length: longest input in tokens.
         tell: told the progress.
     """
     rows = tokenised(texts, None, tokenizer, max_length)
     collate = PaddingCollator(tokenizer)
-    shape = (len(texts), int(model.config.num_labels))
-    target = np.lib.format.open_memmap(store, mode="w+", dtype=np.float32, shape=shape)
+    head = classification_head(model)
+    logits = _new_store(folder / STORE_NAME, len(texts), head.out_features)
+    pooled = _new_store(folder / POOLED_NAME, len(texts), head.in_features)
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     done, told = 0, time.monotonic()
     model.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
         for chosen in token_batches(np.asarray(rows["length"]), TOKENS_PER_BATCH):
             batch = collate([rows[int(row)] for row in chosen])
-            target[chosen] = model(**batch).logits.float().numpy()
+            logits[chosen] = model(**batch).logits.float().numpy()
+            pooled[chosen] = seen.pop().float().numpy()
             done += len(chosen)
             if time.monotonic() > told + TELL_EVERY_S or done == len(texts):
                 told = time.monotonic()
                 tell(f"teacher logits: {done} of {len(texts)} texts")
-    target.flush()
+    hook.remove()
+    logits.flush()
+    pooled.flush()
+
+
+def _new_store(path: Path, rows: int, width: int) -> np.memmap[Any, np.dtype[np.float32]]:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, width))
 
 
 def token_batches(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
@@ -75,9 +89,29 @@ def token_batches(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.in
 
 
 def read_store(store: Path) -> NDArray[np.float32]:
-    """The logits of :func:`score`, memory-mapped."""
-    logits: NDArray[np.float32] = np.load(store, mmap_mode="r", allow_pickle=False)
-    return logits
+    """One file of :func:`score`, memory-mapped."""
+    rows: NDArray[np.float32] = np.load(store, mmap_mode="r", allow_pickle=False)
+    return rows
+
+
+class Targets(NamedTuple):
+    """What the teacher said of the transfer set, row by row.
+
+    Attributes:
+        logits: shape (texts, labels).
+        pooled: shape (texts, width); absent where logits came precomputed.
+    """
+
+    logits: NDArray[np.float32]
+    pooled: NDArray[np.float32] | None = None
+
+
+def read_targets(folder: Path) -> Targets:
+    """What :func:`score` or :func:`import_precomputed` left in a folder."""
+    pooled = folder / POOLED_NAME
+    return Targets(
+        read_store(folder / STORE_NAME), read_store(pooled) if pooled.is_file() else None
+    )
 
 
 def import_precomputed(

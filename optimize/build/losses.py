@@ -64,9 +64,27 @@ def distillation_loss(
     return alpha * hard / len(labels) + (1 - alpha) * soft
 
 
+def pooled_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of pooled embeddings over the teacher's squared norm, batch mean.
+
+    The hint of Romero et al. 2015 ("FitNets", equation 3) on the vectors that the heads read,
+    made free of their scale. With equal heads, equal vectors give equal logits.
+
+    Args:
+        student: shape (batch, width), after a projection where the widths differ.
+        teacher: shape (batch, width).
+
+    Returns:
+        A scalar without unit: 0 for equal vectors, 1 for a student that answers zeros.
+    """
+    _check_shapes(student, teacher)
+    distance = (student - teacher).square().sum(dim=-1)
+    return (distance / teacher.square().sum(dim=-1).clamp_min(1e-6)).mean()
+
+
 def _check_shapes(student_logits: Tensor, teacher_logits: Tensor) -> None:
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
-            f"student logits have shape {tuple(student_logits.shape)}, the teacher's "
-            f"{tuple(teacher_logits.shape)}; both need the same examples and labels"
+            f"the student's have shape {tuple(student_logits.shape)}, the teacher's "
+            f"{tuple(teacher_logits.shape)}; both need the same examples and width"
         )

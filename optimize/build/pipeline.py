@@ -105,18 +105,18 @@ class _Build:
             from optimize.build import logits
             from optimize.build.distill import transfer_set
 
-            store = result / logits.STORE_NAME
             texts, _ = transfer_set(self.splits, self.settings.distill)
             if teacher is None:
                 names = self.splits.label_names
+                store = result / logits.STORE_NAME
                 logits.import_precomputed(Path(str(source)), "train", len(texts), names, store)
                 return
             model = checkpoint.load_classifier(str(teacher))
             tokenizer = checkpoint.load_tokenizer(str(teacher))
             length = self.settings.teacher.max_length
-            logits.score(model, tokenizer, texts, store, length, self.tell)
+            logits.score(model, tokenizer, texts, result, length, self.tell)
 
-        modules = ("logits.py", "augment.py", "training.py", "checkpoint.py")
+        modules = ("logits.py", "augment.py", "student.py", "training.py", "checkpoint.py")
         return self._stage("teacher-logits", parts, modules, TRAIN_LIBRARIES, make)
 
     def student(self) -> Path:
@@ -135,7 +135,7 @@ class _Build:
 
         def make(result: Path, work: Path) -> None:
             from optimize.build.distill import distill
-            from optimize.build.logits import STORE_NAME, read_store
+            from optimize.build.logits import read_targets
             from optimize.build.student import make_student, parameter_count
 
             seed = settings.distill.seed
@@ -143,8 +143,8 @@ class _Build:
             student = make_student(settings.student, str(teacher), names, seed)
             self.tell(f"student: {parameter_count(student[0]):,} parameters")
             length = settings.teacher.max_length
-            soft = read_store(store / STORE_NAME)
-            distill(settings.distill, student, soft, self.splits, length, work, self.tell)
+            targets = read_targets(store)
+            distill(settings.distill, student, targets, self.splits, length, work, self.tell)
             own = {"student": parts["student"], "distill": parts["distill"]}
             self._save_torch(*student, result, read_manifest(teacher).recipe | own)
 

@@ -35,6 +35,10 @@ def make_student(
         model = load_backbone(settings.checkpoint, label_names, settings.revision)
         tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     keep_layers(model, settings.layers)
+    if settings.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = settings.dropout
     return model, tokenizer
 
 
@@ -67,7 +71,8 @@ def keep_layers(model: PreTrainedModel, layers: int | Sequence[int] | None) -> N
 def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...]:
     """Layers to keep, counted from 1 and rising.
 
-    A number n takes n layers evenly spaced from the first to the last (for n = 1, the first).
+    A number n of N takes the layers N/n, 2N/n, … N, so that each stands for as many of the model's
+    (the uniform map of Jiao et al. 2020, "TinyBERT", section 3.1).
 
     Raises:
         StudentError: more layers than there are, or one out of range or twice.
@@ -78,8 +83,7 @@ def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...
                 f"student.layers = {layers}, but the model has {available} layers; ask for 1 to "
                 f"{available}"
             )
-        gaps = max(layers - 1, 1)
-        return tuple(1 + index * (available - 1) // gaps for index in range(layers))
+        return tuple(index * available // layers for index in range(1, layers + 1))
     chosen = tuple(layers)
     if (
         not chosen
@@ -91,6 +95,25 @@ def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...
             "once, in rising order"
         )
     return chosen
+
+
+def classification_head(model: PreTrainedModel) -> torch.nn.Linear:
+    """The last layer: from the pooled embedding to the logits.
+
+    Raises:
+        StudentError: the model has no linear layer that answers as many values as it has labels.
+    """
+    heads = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels
+    ]
+    if not heads:
+        raise StudentError(
+            f"{type(model).__name__} has no linear head of {model.config.num_labels} labels; set "
+            "distill.pooled = 0"
+        )
+    return heads[-1]
 
 
 def _layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,20 @@ class PaddingCollator:
 
     Args:
         tokenizer: pads the model's own inputs.
-        teacher_logits: array of shape (examples, labels); a row with an ``index`` gets its own.
+        targets: arrays of one row an example, by the name that the batch gets them under; a row
+            with an ``index`` gets its own.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerFast,
-        teacher_logits: NDArray[np.float32] | None = None,
+        targets: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self._teacher_logits = teacher_logits
+        self._targets = targets or {}
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (batch, longest), and labels and teacher logits where known."""
+        """Tensors of shape (batch, longest), and labels and targets where known."""
         names = [name for name in self._tokenizer.model_input_names if name in rows[0]]
         inputs = [{name: row[name] for name in names} for row in rows]
         batch = dict(
@@ -76,9 +77,10 @@ class PaddingCollator:
         )
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        if self._teacher_logits is not None and "index" in rows[0]:
-            chosen = self._teacher_logits[[row["index"] for row in rows]]
-            batch["teacher_logits"] = torch.from_numpy(np.asarray(chosen, dtype=np.float32))
+        if "index" in rows[0]:
+            chosen = [row["index"] for row in rows]
+            for name, target in self._targets.items():
+                batch[name] = torch.from_numpy(np.asarray(target[chosen], dtype=np.float32))
         return batch
 
 

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.build.losses import UNLABELLED, distillation_loss, soft_target_loss
+from optimize.build.losses import (
+    UNLABELLED,
+    distillation_loss,
+    pooled_loss,
+    soft_target_loss,
+)
 
 logits = arrays.arrays("float32", (3, 4), elements=st.floats(-8, 8, width=32)).map(torch.from_numpy)
 temperatures = st.floats(0.5, 8)
@@ -60,7 +65,7 @@ def test_alpha_one_is_cross_entropy(student, teacher):
 @pytest.mark.parametrize(
     ("shape", "temperature", "alpha", "words"),
     [
-        ((2, 4), 1.0, 0.5, r"shape \(3, 4\), the teacher's \(2, 4\)"),
+        ((2, 4), 1.0, 0.5, r"shape \(3, 4\), the teacher's \(2, 4\); both"),
         ((3, 4), 0.0, 0.5, "temperature is 0.0; it must be above 0"),
         ((3, 4), math.nan, 0.5, "temperature is nan"),
         ((3, 4), 1.0, 1.5, r"alpha is 1.5; it must be in \[0, 1\]"),
@@ -71,3 +76,13 @@ def test_refusals(shape, temperature, alpha, words):
         distillation_loss(
             torch.zeros(3, 4), torch.zeros(shape), torch.tensor([0, 1, 2]), temperature, alpha
         )
+
+
+@given(logits, st.floats(0.01, 100))
+def test_pooled_loss_has_no_scale(teacher, scale):
+    teacher = teacher + torch.tensor([10.0, 0, 0, 0])
+    assert pooled_loss(teacher, teacher).item() == 0
+    assert pooled_loss(torch.zeros_like(teacher), teacher).item() == pytest.approx(1, rel=1e-4)
+    student = teacher * 0.5
+    expected = pooled_loss(student, teacher)
+    assert torch.allclose(pooled_loss(scale * student, scale * teacher), expected, rtol=1e-3)

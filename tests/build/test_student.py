@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import transformers
@@ -55,13 +57,14 @@ def test_model_without_a_layer_list_is_refused():
 
 
 @given(st.integers(1, 24).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
-def test_a_number_of_layers_is_spread_from_first_to_last(case):
+def test_a_number_of_layers_is_spread_evenly_up_to_the_last(case):
     wanted, available = case
     chosen = chosen_layers(wanted, available)
     assert len(set(chosen)) == wanted
     assert chosen == tuple(sorted(chosen))
-    assert chosen[0] == 1
-    assert chosen[-1] == (available if wanted > 1 else 1)
+    assert chosen[-1] == available
+    gaps = {after - before for before, after in pairwise((0, *chosen))}
+    assert max(gaps) - min(gaps) <= 1
 
 
 @pytest.mark.parametrize("layers", [0, 7, (), (1, 1), (3, 2), (0, 1), (1, 7)])
@@ -99,3 +102,10 @@ def test_checkpoints_that_are_not_there_are_refused(tmp_path):
     for load in (load_tokenizer, lambda place: load_backbone(place, ("a", "b"))):
         with pytest.raises(CheckpointError, match="checkpoint"):
             load(str(tmp_path / "nothing"))
+
+
+def test_dropout_of_the_student_is_the_recipes(tiny_kit):
+    settings = StudentSettings(layers=1, dropout=0.0)
+    names = ("cancel", "refund", "track")
+    model, _ = make_student(settings, str(tiny_kit / "teacher-torch"), names, 0)
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}

@@ -14,12 +14,15 @@ from optimize.build.augment import augmented
 from optimize.build.distill import DistillationTrainer, distill, transfer_set
 from optimize.build.logits import (
     LogitsError,
+    Targets,
     import_precomputed,
     read_store,
+    read_targets,
     score,
     token_batches,
 )
 from optimize.build.losses import UNLABELLED, distillation_loss
+from optimize.build.student import classification_head
 from optimize.build.training import PaddingCollator, tokenised, training_arguments
 from optimize.settings import DataSettings, DistillSettings
 
@@ -45,12 +48,17 @@ def direct_logits(teacher, text):
 
 def test_store_holds_the_teachers_logits_row_by_row(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr("optimize.build.logits.has_bf16", lambda: False)
-    score(*teacher, TEXTS, tmp_path / "l.npy", 32, lambda line: None)
-    stored = read_store(tmp_path / "l.npy")
+    score(*teacher, TEXTS, tmp_path, 32, lambda line: None)
+    stored, pooled = read_targets(tmp_path)
     assert stored.shape == (3, 3)
     assert isinstance(stored, np.memmap)
     for row, text in zip(stored, TEXTS, strict=True):
         np.testing.assert_allclose(row, direct_logits(teacher, text), atol=1e-5)
+    head = classification_head(teacher[0])
+    with torch.inference_mode():
+        again = head(torch.from_numpy(np.array(pooled))).numpy()
+    np.testing.assert_allclose(again, stored, atol=1e-5)
+    assert not head._forward_pre_hooks
 
 
 @given(st.lists(st.integers(1, 128), min_size=1, max_size=200), st.integers(1, 4096))
@@ -127,7 +135,7 @@ def test_collator_joins_teacher_logits_by_index(teacher):
     rows = tokenised(TEXTS, np.array([2, 1, 0]), tokenizer, 32)
     rows = rows.add_column("index", [0, 1, 2])
     logits = np.arange(9, dtype=np.float32).reshape(3, 3)
-    batch = PaddingCollator(tokenizer, logits)([rows[2], rows[0]])
+    batch = PaddingCollator(tokenizer, {"teacher_logits": logits})([rows[2], rows[0]])
     assert batch["teacher_logits"].tolist() == [logits[2].tolist(), logits[0].tolist()]
     assert batch["labels"].tolist() == [0, 2]
     assert batch["input_ids"].shape[1] == max(rows[2]["length"], rows[0]["length"])
@@ -138,10 +146,9 @@ def test_trainers_loss_is_the_pure_function(teacher, tmp_path):
     settings = DistillSettings(precision="fp32", temperature=3.0, alpha=0.3)
     rows = tokenised(TEXTS, np.array([2, 1, 0]), tokenizer, 32).add_column("index", [0, 1, 2])
     logits = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
-    collate = PaddingCollator(tokenizer, logits)
+    collate = PaddingCollator(tokenizer, {"teacher_logits": logits})
     trainer = DistillationTrainer(
-        temperature=3.0,
-        alpha=0.3,
+        settings=settings,
         model=model,
         args=training_arguments(settings, tmp_path),
         data_collator=collate,
@@ -160,13 +167,19 @@ def test_trainers_loss_is_the_pure_function(teacher, tmp_path):
         assert torch.allclose(trainer.compute_loss(model, batch), hard)
 
 
-def distilled(splits, teacher_logits, backbone, work, **change):
+def distilled(splits, teacher_logits, backbone, work, *, pooled_rows=None, **change):
     fixed = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "precision": "fp32"}
     settings = DistillSettings(**fixed | change)
     model = checkpoint.load_backbone(str(backbone), splits.label_names)
     tokenizer = checkpoint.load_tokenizer(str(backbone))
     return distill(
-        settings, (model, tokenizer), teacher_logits, splits, 32, work, lambda line: None
+        settings,
+        (model, tokenizer),
+        Targets(teacher_logits, pooled_rows),
+        splits,
+        32,
+        work,
+        lambda line: None,
     )
 
 
@@ -224,3 +237,21 @@ def test_killed_training_resumes_to_the_same_weights(splits, tiny_backbone, tmp_
     resumed = distilled(splits, logits, tiny_backbone, tmp_path / "cut")
     for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("width", [32, 24])
+def test_pooled_embeddings_are_learned_and_leave_no_trace(splits, tiny_backbone, tmp_path, width):
+    logits = np.eye(3, dtype=np.float32)[splits.train.labels] * 8
+    rows = np.random.default_rng(0).normal(size=(len(logits), width)).astype(np.float32)
+    model = distilled(
+        splits, logits, tiny_backbone, tmp_path, pooled=1.0, pooled_rows=rows, alpha=0.5
+    )
+    plain = checkpoint.load_backbone(str(tiny_backbone), splits.label_names)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert not classification_head(model)._forward_pre_hooks
+
+
+def test_pooled_loss_without_embeddings_is_refused(splits, tiny_backbone, tmp_path):
+    logits = np.zeros((len(splits.train), 3), dtype=np.float32)
+    with pytest.raises(ValueError, match="needs the teacher's embeddings"):
+        distilled(splits, logits, tiny_backbone, tmp_path, pooled=1.0)

@@ -1,0 +1,111 @@
+"""Orders, texts and blocks; that real workers are timed, and that disturbed blocks go for all."""
+
+import random
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize.gatefile import Workload
+from optimize.judge import timing
+from optimize.judge.process import WorkerSpec
+from optimize.judge.timing import CONTROL, Plan, balanced_orders, measure, workload_batches
+
+
+@given(st.integers(2, 8), st.integers(0, 9))
+def test_each_name_stands_everywhere_and_after_each_other_equally_often(size, seed):
+    names = [str(number) for number in range(size)]
+    rows = balanced_orders(names, random.Random(seed))
+    square = [next(rows) for _ in range(size if size % 2 == 0 else 2 * size)]
+    for place in range(size):
+        assert len(set(Counter(row[place] for row in square).values())) == 1
+    followers = Counter(pair for row in square for pair in pairwise(row))
+    assert len(followers) == size * (size - 1)
+    assert len(set(followers.values())) == 1
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=100),
+    st.integers(1, 40),
+    st.tuples(st.floats(0, 0.9), st.floats(0.05, 1)).map(
+        lambda pair: (pair[0], min(1.0, pair[0] + pair[1]))
+    ),
+)
+def test_a_workload_has_whole_batches_of_its_texts(texts, batch_size, quantiles):
+    workload = Workload(batch_size=batch_size, quantiles=quantiles)
+    batches = workload_batches(texts, workload)
+    assert batches
+    assert all(len(batch) == batch_size for batch in batches)
+    assert {text for batch in batches for text in batch} <= set(texts)
+    assert batches == workload_batches(texts, workload)
+
+
+def test_longer_quantiles_have_longer_texts():
+    texts = ["x" * length for length in range(1, 101)]
+    short = workload_batches(texts, Workload(quantiles=(0.0, 0.1)))
+    long = workload_batches(texts, Workload(quantiles=(0.9, 1.0)))
+    assert max(len(batch[0]) for batch in short) < min(len(batch[0]) for batch in long)
+
+
+def specs(kit, *names):
+    chosen = [WorkerSpec(name, kit / name, 1) for name in names]
+    return [*chosen, WorkerSpec(CONTROL, kit / names[-1], 1)]
+
+
+BATCHES = {"typical": [["please track my order"], ["refund"]]}
+PLAN = Plan(looks=(2, 4), blocks=4, block_s=0.001, warm_s=0.01)
+
+
+def measured(kit, plan=PLAN, decided=lambda timing: False, **change):
+    arguments = {"tell": lambda line: None, "first": lambda workers: None} | change
+    return measure(specs(kit, "student-onnx", "student-int8"), BATCHES, plan, decided, **arguments)
+
+
+def test_every_variant_has_every_block_of_every_replicate(tiny_kit):
+    seen = []
+    found = measured(tiny_kit, first=lambda workers: seen.append(sorted(workers)))
+    assert seen == [["control", "student-int8", "student-onnx"]]
+    assert found.replicates == 4
+    for series in found.series["typical"].values():
+        assert [len(blocks) for blocks in series.blocks_s] == [4] * 4
+        assert all(second > 0 for blocks in series.blocks_s for second in blocks)
+    twin, control = (found.series["typical"][name] for name in ("student-int8", "control"))
+    assert twin.calls == control.calls
+    assert {len(v) for v in found.startup_s.values()} == {4}
+    assert {len(v) for v in found.peak_rss_bytes.values()} == {4}
+
+
+def test_sampling_stops_at_the_look_that_decides(tiny_kit):
+    assert measured(tiny_kit, decided=lambda timing: True).replicates == 2
+
+
+def test_the_budget_ends_the_run(tiny_kit):
+    told = []
+    plan = Plan(looks=(2, 4), blocks=4, block_s=0.001, warm_s=0.01, budget_s=0.0)
+    assert measured(tiny_kit, plan, tell=told.append).replicates == 1
+    assert told == ["timing: the budget of 0 s is spent"]
+
+
+class Disturbed:
+    """Every second block was throttled."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def since_last(self):
+        self.calls += 1
+        return 0.0, 0.1 if self.calls % 4 == 0 else 0.0
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_disturbed_block_is_dropped_for_all(tiny_kit, monkeypatch, always):
+    disturbed = Disturbed()
+    if always:
+        disturbed.since_last = lambda: (0.0, 0.1)
+    monkeypatch.setattr(timing, "Disturbance", lambda: disturbed)
+    found = measured(tiny_kit, decided=lambda timing: True)
+    lengths = {len(b) for s in found.series["typical"].values() for b in s.blocks_s}
+    assert lengths == ({0} if always else {4})
+    assert found.dropped_blocks == (16 if always else 7)

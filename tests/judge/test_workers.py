@@ -1,0 +1,114 @@
+"""The worker's protocol, and what its parent says when it goes wrong."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from optimize import Classifier
+from optimize.judge import process
+from optimize.judge.accuracy import predict
+from optimize.judge.kit import read_kit
+from optimize.judge.process import WorkerError, WorkerProcess, WorkerSpec
+
+TEXTS = ["please track my order", "refund", "cancel the thing now"]
+
+
+def started(folder, code=None, threads=1):
+    spec = WorkerSpec("w", folder, threads)
+    if code is not None:
+        spec = WorkerSpec("w", folder, threads, (sys.executable, "-c", code))
+    return WorkerProcess(spec, TEXTS[0])
+
+
+@pytest.mark.parametrize("variant", ["student-int8", "student-torch"])
+def test_worker_answers_as_the_model(tiny_kit, variant):
+    with started(tiny_kit / variant) as worker:
+        answers = predict(worker, TEXTS, 1)
+        assert worker.about["protocol"] == 1
+        assert worker.ask("memory")["peak_rss_bytes"] > 10 << 20
+        assert ("torch" in worker.about) == (variant == "student-torch")
+    reference = Classifier(tiny_kit / variant.replace("torch", "onnx"), threads=1)
+    expected = reference.predict_proba(TEXTS, batch_size=1)
+    assert list(answers.labels) == expected.argmax(1).tolist()
+    np.testing.assert_allclose(answers.confidences, expected.max(1), atol=1e-4)
+
+
+def test_a_block_has_a_duration_for_each_call(tiny_kit):
+    with started(tiny_kit / "student-int8") as worker:
+        worker.ask("workload", name="w", batches=[[TEXTS[0]], [TEXTS[1]]])
+        assert worker.ask("warm", name="w", seconds=0.01)["mean_s"] > 0
+        taken = worker.ask("block", name="w", offset=1, calls=5)["ns"]
+    assert len(taken) == 5
+    assert all(duration > 0 for duration in taken)
+
+
+def test_what_a_library_prints_does_not_break_the_protocol(tiny_kit):
+    code = """
+import optimize.judge.worker as w
+load = w.load
+def loud(*arguments):
+    print("hello from a library")
+    return load(*arguments)
+w.load = loud
+w.main()
+"""
+    with started(tiny_kit / "student-int8", code) as worker:
+        assert predict(worker, TEXTS, 2).labels
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise SystemExit(3)", "it ended"),
+        ("import os; os._exit(1)", "it ended"),
+        ("import sys; sys.stderr.write('no such kernel'); raise SystemExit(1)", "no such kernel"),
+        ("print('{\"protocol\": 99}', flush=True); input()", "speaks protocol 99, this judge 1"),
+        ('print(\'{"error": "MemoryError: "}\', flush=True); input()', "MemoryError"),
+    ],
+)
+def test_a_worker_that_does_not_start_says_why(tiny_kit, code, words):
+    with pytest.raises(WorkerError, match=words):
+        started(tiny_kit / "student-int8", code)
+
+
+def test_a_worker_that_hangs_is_given_up(tiny_kit, monkeypatch):
+    monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 0.5)
+    with pytest.raises(WorkerError, match="no answer in 0 s"):
+        started(tiny_kit / "student-int8", "import time; time.sleep(60)")
+
+
+def test_a_broken_bundle_is_named(tiny_kit, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(tiny_kit / "student-int8", tmp_path / "bundle")
+    (copy / "model.onnx").unlink()
+    (copy / "model.onnx").write_bytes(b"0")
+    with pytest.raises(WorkerError, match=r"worker w .*BundleError.*model\.onnx"):
+        started(copy)
+
+
+def test_unknown_variants_of_a_request_end_the_worker(tiny_kit):
+    with (
+        started(tiny_kit / "student-int8") as worker,
+        pytest.raises(WorkerError, match="AttributeError"),
+    ):
+        worker.ask("no_such_thing")
+
+
+def test_a_probability_that_is_not_finite_is_an_error(tiny_kit):
+    code = """
+import numpy, optimize.judge.worker as w
+w.Classifier.predict_proba = lambda self, texts, batch_size: numpy.full((len(texts), 3), numpy.nan)
+w.main()
+"""
+    with (
+        started(tiny_kit / "student-int8", code) as worker,
+        pytest.raises(WorkerError, match="not finite; the model is broken"),
+    ):
+        predict(worker, TEXTS, 1)
+
+
+def test_the_examples_of_a_kit_are_as_long_as_their_labels(tiny_kit):
+    examples = read_kit(tiny_kit).examples("validation")
+    assert len(examples.texts) == len(examples.labels)

@@ -1,0 +1,58 @@
+"""The JSON Schemas that come along are those of the records, and old reports are still read."""
+
+import json
+from importlib import resources
+
+import pytest
+
+from optimize.cli import SCHEMAS, main
+from optimize.judge.records import Report, read_report
+from optimize.records import StoredError
+
+
+@pytest.mark.parametrize("record", SCHEMAS)
+def test_shipped_schema_is_the_records(record, capsys):
+    assert main(["schema", record]) == 0
+    shipped = (resources.files("optimize") / "schemas" / f"{record}.json").read_text("utf-8")
+    assert json.loads(shipped) == json.loads(capsys.readouterr().out), (
+        f"run: optimize schema {record} > optimize/schemas/{record}.json"
+    )
+
+
+@pytest.fixture
+def stored(canned_report, tmp_path):
+    path = tmp_path / "report.json"
+
+    def write(**change):
+        path.write_text(json.dumps(json.loads(canned_report("pass").model_dump_json()) | change))
+        return path
+
+    def without_baseline():
+        content = json.loads(canned_report("pass").model_dump_json()) | {"schema_version": 1}
+        del content["baseline"]
+        path.write_text(json.dumps(content))
+        return path
+
+    write.first = without_baseline
+    return write
+
+
+def test_a_report_of_the_first_schema_is_read(stored):
+    report = read_report(stored.first())
+    assert isinstance(report, Report)
+    assert report.baseline is None
+
+
+def test_a_report_of_a_later_schema_is_refused_by_number(stored):
+    with pytest.raises(StoredError, match="schema_version 3; this version of optimize reads 1 and"):
+        read_report(stored(schema_version=3))
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "null"])
+def test_what_is_no_number_is_refused(stored, word):
+    path = stored()
+    changed = path.read_text().replace("0.30000000000000004", word, 1)
+    assert word in changed
+    path.write_text(changed)
+    with pytest.raises(StoredError, match="report"):
+        read_report(path)
