@@ -31,6 +31,11 @@ from optimize.judge.stats import (
 )
 
 
+# Share of block ratios that must agree in quick mode. Of the two dozen that it takes, a stolen
+# time slice spoils one or two, and one more on either side would decide nothing.
+QUICK_SHARE = 0.80
+
+
 @dataclass(frozen=True)
 class Stored:
     """A stored report as a baseline.
@@ -55,7 +60,7 @@ class Evidence:
         predictions: answers of each variant to the judged split.
         labels: true class ids of that split.
         isa: instruction-set class of this machine.
-        mode: ``quick`` decides timings by the central 95 % of block ratios.
+        mode: ``quick`` decides timings by the central 80 % of block ratios.
         gate_names: gates and workloads of this run, those against a baseline aside.
         stored: the report that stands in for the variant ``baseline``, if one does.
     """
@@ -94,7 +99,7 @@ def timing_verdict(
         reference: its times.
         candidate: the same blocks of the candidate.
         limit: log of the least ratio t_reference / t_candidate.
-        mode: full mode decides by the sequential looks; quick mode by the central 95 % of the
+        mode: full mode decides by the sequential looks; quick mode by the central 80 % of the
             ratios of all blocks, which is wider than an interval of their centre.
         shared: timing gates among which the error rate is split.
     """
@@ -103,14 +108,14 @@ def timing_verdict(
         return sequential_timing(replicates, limit, shared)
     pairs = zip(reference.blocks_s, candidate.blocks_s, strict=True)
     ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
-    interval = percentile_interval(ratios) if ratios else UNDEFINED
+    interval = percentile_interval(ratios, QUICK_SHARE) if ratios else UNDEFINED
     return SequentialVerdict(
         verdict=decide(interval, limit),
         estimate_log=float(np.median(ratios)) if ratios else math.nan,
         interval=interval,
         replicates_used=len(replicates),
         look=None,
-        level=0.025,
+        level=(1 - QUICK_SHARE) / 2,
         sd_log=sd_of(replicates),
         noisy=False,
     )

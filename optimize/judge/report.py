@@ -198,7 +198,7 @@ def conditions(report: Report) -> list[str]:
     ]
     if report.mode == "quick":
         lines.append(
-            "quick mode: three replicates; brackets of times are the central 95 % of block ratios"
+            "quick mode: three replicates; brackets of times are the central 80 % of block ratios"
         )
     if report.baseline is not None:
         lines.append(baseline_words(report))
