@@ -30,7 +30,6 @@ from optimize.judge.stats import (
     sequential_timing,
 )
 
-
 # Share of block ratios that must agree in quick mode. Of the two dozen that it takes, a stolen
 # time slice spoils one or two, and one more on either side would decide nothing.
 QUICK_SHARE = 0.80
