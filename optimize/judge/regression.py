@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from optimize.gatefile import EntriesGate, GrowthGate, SpeedupGate
+from optimize.gatefile import BASELINE, EntriesGate, GrowthGate, SpeedupGate
 from optimize.judge.evidence import (
     Evidence,
     Stored,
@@ -19,7 +19,7 @@ from optimize.judge.evidence import (
     ratio_span,
     replicate_log_ratios,
 )
-from optimize.judge.records import GateResult, Mode, Report, Series, Timing, VariantFacts
+from optimize.judge.records import GateResult, Mode, Report, Series, Timing
 from optimize.judge.stats import (
     UNDEFINED,
     Interval,
@@ -77,12 +77,12 @@ def stored_speed_rule(
 ) -> GateResult:
     """The candidate's speedup over an unchanged yardstick, now against then."""
     stored = _stored(seen)
-    name = yardstick(seen.variants, stored.report, workload, gate.candidate)
+    name = yardstick(seen, stored.report, workload, gate.candidate)
     if name is None:
         return result(
             "inconclusive",
             "—",
-            "no variant has the same weights in both runs and could serve as a yardstick",
+            "the two runs did not both time the candidate and, as a yardstick, equal weights",
             remedy=PAIR_THEM,
         )
     estimates, spans, sds = [], [], []
@@ -169,17 +169,20 @@ def _quantity(gate: GrowthGate, timing: Timing) -> Mapping[str, Sequence[float]]
     return timing.startup_s if gate.quantity == "startup" else timing.peak_rss_bytes
 
 
-def yardstick(
-    ours: Mapping[str, VariantFacts], stored: Report, workload: str, candidate: str
-) -> str | None:
-    """A variant other than the candidate that both runs timed with the same weights."""
+def yardstick(seen: Evidence, stored: Report, workload: str, candidate: str) -> str | None:
+    """A variant that both runs timed with the same weights, beside the candidate."""
+    here: Mapping[str, Series] = seen.timing.series.get(workload, {})
     there: Mapping[str, Series] = stored.timing.series.get(workload, {})
+    both = here.keys() & there.keys() & stored.variants.keys()
+    if candidate not in both:
+        return None
     return next(
         (
             name
-            for name, facts in ours.items()
-            if name in there and name in stored.variants and name != candidate
-            if facts.missing is None and facts.model_sha256 == stored.variants[name].model_sha256
+            for name, facts in seen.variants.items()
+            # A stored run's own baseline is another model than this run's.
+            if name in both - {candidate, BASELINE}
+            and facts.model_sha256 == stored.variants[name].model_sha256
         ),
         None,
     )

@@ -160,7 +160,20 @@ def test_without_an_unchanged_yardstick_time_is_not_decided():
     found = results(evidence(stored=alike(variants=other)))["regression-speed"]
     assert found.verdict == "inconclusive"
     assert "yardstick" in found.reason
-    assert yardstick(other, report(), "typical", "student-int8") is None
+    seen = evidence(stored=alike())
+    assert yardstick(seen, report(variants=other), "typical", "student-int8") is None
+    assert yardstick(seen, report(), "typical", "student-int8") == "teacher-onnx"
+
+
+@pytest.mark.parametrize("gone", ["student-int8", "teacher-onnx"])
+def test_a_stored_variant_without_times_is_not_decided(gone):
+    stored = report()
+    left = {n: s for n, s in stored.timing.series["typical"].items() if n != gone}
+    timed = stored.timing.model_copy(update={"series": {"typical": left}})
+    stored = stored.model_copy(update={"timing": timed})
+    found = results(evidence(stored=Stored(stored, ())))["regression-speed"]
+    assert found.verdict == "inconclusive"
+    assert "did not both time the candidate" in found.reason
 
 
 def test_a_control_that_did_not_hold_then_decides_nothing_now():

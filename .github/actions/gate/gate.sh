@@ -10,7 +10,7 @@ if [[ -z "${BASELINE:-}" ]]; then
     git fetch --quiet --no-tags --depth=1 origin "${GITHUB_BASE_REF:-$BRANCH}"
     BASELINE="git:FETCH_HEAD"
   else
-    git fetch --quiet --no-tags --deepen=1 origin "${GITHUB_SHA:-HEAD}" || true
+    git fetch --quiet --no-tags --deepen=1 origin "${GITHUB_SHA:-HEAD}"
     BASELINE="git:HEAD^"
   fi
 fi
