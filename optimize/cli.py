@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from optimize import __version__, settings
 from optimize.records import KIT_NAME
-from optimize.settings import Settings
+from optimize.settings import DEFAULT_RECIPE, Settings
 
 SCHEMAS = ("bundle", "kit", "report", "recipe")
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
@@ -52,12 +52,49 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
     _add_recipe(build)
     build.add_argument("--out", type=Path, default=Path("kit"), help="folder to write")
+    build.add_argument("--profile", action="store_true", help="print where the time goes")
     build.set_defaults(run=_build)
+
+    tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
+    _add_recipe(tune)
+    tune.add_argument(
+        "--storage",
+        default="journal:tune/journal.log",
+        metavar="journal:FILE|URL",
+        help="where the study is kept; machines that share it search together",
+    )
+    tune.add_argument("--study", default="optimize", help="name of the study in the storage")
+    tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
+    tune.set_defaults(run=_tune)
 
     show = commands.add_parser("report", help="show a stored report")
     show.add_argument("file", type=Path, help="report.json of a run")
     show.add_argument("--svg", type=Path, help="write it as a picture instead")
     show.set_defaults(run=_report)
+
+    compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")
+    compare.add_argument("reports", nargs="+", type=Path, help="report.json, or their folders")
+    compare.add_argument("--variant", default="student-int8", help="the one to compare")
+    compare.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    compare.add_argument("--out", type=Path, help="write compare.md and compare.svg here")
+    compare.set_defaults(run=_compare)
+
+    duet = commands.add_parser("duet", help="one bundle under several interpreters, interleaved")
+    duet.add_argument("bundle", type=Path, help="a bundle within its kit, or a kit")
+    duet.add_argument(
+        "--python",
+        dest="pythons",
+        action="append",
+        default=[],
+        metavar="BIN",
+        help="an interpreter; twice or more, the first is the reference",
+    )
+    duet.add_argument("--kit", type=Path, help="where the texts come from")
+    duet.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    duet.add_argument("--threads", type=int, default=0)
+    duet.add_argument("--quick", action="store_true", help="three replicates")
+    duet.add_argument("--out", type=Path, help="folder of the report")
+    duet.set_defaults(run=_duet)
 
     baseline = commands.add_parser("baseline", help="keep a report as the baseline")
     save = baseline.add_subparsers(required=True, metavar="ACTION").add_parser(
@@ -129,12 +166,20 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
+    from optimize.build.processes import Processes
+    from optimize.build.profile import Profile
 
     chosen, _ = _settings(arguments)
     target: Path = arguments.out
     if target.exists() and not (target / KIT_NAME).is_file():
         raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
-    kit = build(chosen, Teller())
+    profile = Profile()
+    with profile.section("everything else"):
+        kit = build(chosen, Teller(), profile=profile)
+    if not Processes.launched().first:
+        return 0
+    if arguments.profile:
+        print("\n".join(profile.lines()))
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         shutil.copytree(kit, Path(work, "kit"))
@@ -142,6 +187,24 @@ def _build(arguments: argparse.Namespace) -> int:
             target.rename(Path(work, "old"))
         Path(work, "kit").rename(target)
     print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
+    return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    try:
+        from optimize.build.tune import front, recipe_toml, tune
+    except ImportError as error:
+        raise RuntimeError(f"{error}; `pip install optimize[build,tune]`") from error
+
+    chosen, source = _settings(arguments)
+    study = tune(chosen, arguments.storage, arguments.study, Teller())
+    trials = front(study)
+    for trial in trials:
+        size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
+        print(f"trial {trial.number}: validation accuracy {trial.values[0]:.4f}{size}")
+    base = arguments.recipe or DEFAULT_RECIPE
+    arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
+    print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
     return 0
 
 
@@ -155,6 +218,47 @@ def _report(arguments: argparse.Namespace) -> int:
     else:
         width = shutil.get_terminal_size((160, 24)).columns
         print(terminal(report, width, colour=sys.stdout.isatty()))
+    return EXIT_CODES[report.verdict]
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from optimize.judge import compare
+    from optimize.judge.render import plain_terminal, table_markdown
+
+    runs = compare.read_runs(arguments.reports, arguments.variant)
+    found = compare.changes(runs, arguments.variant, arguments.max_slowdown_pct)
+    tables = [compare.run_table(runs, arguments.variant), compare.change_table(found)]
+    lines = compare.text_lines(found)
+    verdict = compare.verdict(found)
+    print(plain_terminal(tables, [*lines, f"verdict: {verdict}"], colour=sys.stdout.isatty()))
+    if arguments.out is not None:
+        from optimize.judge.plots import plot_runs
+
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), "\n".join(lines)]
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        (arguments.out / "compare.md").write_text(text, encoding="utf-8")
+        plot_runs(runs, arguments.variant, arguments.out / "compare.svg")
+    return EXIT_CODES[verdict]
+
+
+def _duet(arguments: argparse.Namespace) -> int:
+    from optimize.judge.duet import duet
+    from optimize.judge.render import terminal, write_report
+
+    report = duet(
+        arguments.bundle,
+        arguments.pythons,
+        kit=arguments.kit,
+        max_slowdown_pct=arguments.max_slowdown_pct,
+        mode="quick" if arguments.quick else "full",
+        threads=arguments.threads,
+        tell=Teller(),
+    )
+    if arguments.out is not None:
+        write_report(report, arguments.out)
+    width = shutil.get_terminal_size((160, 24)).columns
+    print(terminal(report, width, colour=sys.stdout.isatty()))
     return EXIT_CODES[report.verdict]
 
 

@@ -191,6 +191,19 @@ class EntriesGate(GateTable):
     max_differences: int = Field(default=0, ge=0)
 
 
+class LabelsGate(GateTable):
+    """Labels that differ from the reference's, those aside that differ by batch alone.
+
+    Under dynamic INT8 a text's label can hang on its neighbours in a batch. Texts near such an edge
+    say nothing of a runtime.
+    """
+
+    limit_name = "max_changes"
+    kind: Literal["labels"]
+    reference: str
+    max_changes: int = Field(default=0, ge=0)
+
+
 Gate = Annotated[
     SizeGate
     | SpeedupGate
@@ -199,7 +212,8 @@ Gate = Annotated[
     | StartupGate
     | MemoryGate
     | GrowthGate
-    | EntriesGate,
+    | EntriesGate
+    | LabelsGate,
     Field(discriminator="kind"),
 ]
 

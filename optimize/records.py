@@ -3,6 +3,7 @@
 History of the schema versions:
 
 * bundle 1: first version.
+* bundle 2: the out-of-scope rule (``out_of_scope``).
 * kit 1: first version.
 """
 
@@ -13,9 +14,16 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-BUNDLE_SCHEMA = 1
+BUNDLE_SCHEMAS = (1, 2)
 KIT_SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 KIT_NAME = "kit.json"
@@ -75,6 +83,18 @@ class FileEntry(Record):
         return cls(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
+class OutOfScope(Record):
+    """The rule for texts that are none of a classifier's business.
+
+    Attributes:
+        label: the label that says so.
+        bias: added to its logit; above 0, more texts are called so.
+    """
+
+    label: str
+    bias: float = Field(allow_inf_nan=False)
+
+
 class Manifest(Record):
     """What is in a model folder: a bundle that one ships, or a PyTorch variant of a kit.
 
@@ -88,13 +108,14 @@ class Manifest(Record):
         ir_version: ONNX IR version (``onnx`` only).
         quantization: name of the INT8 recipe, or ``None`` for fp32.
         temperature: the logits are divided by it before the softmax.
+        out_of_scope: a bias added to one label's logit before that; ``None`` adds none.
         files: every file of the folder but the manifest and the model card.
         inputs: digests of what the model was made from (data, teacher, student).
         libraries: versions of the libraries that made it.
         recipe: the settings that it was built with.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     format: Literal["onnx", "torch"]
     labels: Annotated[tuple[str, ...], AfterValidator(_distinct)] = Field(min_length=2)
     max_length: int = Field(gt=2)  # the two special tokens, and one of the text
@@ -103,10 +124,17 @@ class Manifest(Record):
     ir_version: int | None = None
     quantization: str | None = None
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    out_of_scope: OutOfScope | None = None
     files: dict[RelativePath, FileEntry]
     inputs: dict[str, str] = {}
     libraries: dict[str, str] = {}
     recipe: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _rule_names_a_label(self) -> Manifest:
+        if self.out_of_scope is not None and self.out_of_scope.label not in self.labels:
+            raise ValueError(f"out_of_scope.label {self.out_of_scope.label!r} is not one of labels")
+        return self
 
     @property
     def size_bytes(self) -> int:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.machine import available_cores, multiplies_u8s8_exactly
+from optimize.onnxfile import OnnxFacts, OnnxFileError, read_facts
 from optimize.records import (
-    BUNDLE_SCHEMA,
+    BUNDLE_SCHEMAS,
     MANIFEST_NAME,
     Manifest,
     Prediction,
@@ -30,6 +31,11 @@ Batch = dict[str, NDArray[np.int64]]
 MODEL_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 DEFAULT_BATCH_SIZE = 32
+# Protobuf's own limit for one message; no file of a bundle can be larger and be read.
+LARGEST_BYTES = 2**31
+# The onnxruntime that first had an operator set, or a version of the file format (tried).
+FIRST_WITH_OPSET = {21: (1, 18), 22: (1, 20), 23: (1, 22)}
+FIRST_WITH_IR = {10: (1, 18), 11: (1, 22)}
 # Graph rewrites whose fused kernel is slower on the CPU than what it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
 
@@ -62,8 +68,9 @@ class Classifier:
                 "Export it with `optimize build`."
             )
         model = checked_bytes(folder, MODEL_NAME, self.manifest)
+        self.facts = checked_facts(model, folder)
         self.encoder = TextEncoder(folder, self.manifest)
-        self._session = open_session(model, threads or available_cores(), folder)
+        self._session = open_session(model, threads or available_cores(), folder, self.facts)
         self._inputs = {node.name for node in self._session.get_inputs()}
         width = self._session.get_outputs()[0].shape[-1]
         if isinstance(width, int) and width != len(self.labels):
@@ -92,10 +99,10 @@ class Classifier:
         self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> Logits:
         """Probability of every label for each text, shape (texts, labels)."""
-        return softmax(self.logits(texts, batch_size=batch_size) / self.manifest.temperature)
+        return probabilities(self.logits(texts, batch_size=batch_size), self.manifest)
 
     def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
-        """Raw scores before temperature and softmax, shape (texts, labels).
+        """Raw scores before bias, temperature and softmax, shape (texts, labels).
 
         Texts of similar length share a batch, so little is spent on padding. Under dynamic INT8
         a batch shares its activation scales: batch size 1 makes an answer independent of its
@@ -152,6 +159,15 @@ class TextEncoder:
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
+def probabilities(logits: Logits, manifest: Manifest) -> Logits:
+    """Logits to probabilities by the manifest's out-of-scope bias and temperature."""
+    rule = manifest.out_of_scope
+    if rule is not None and rule.bias:
+        logits = logits.copy()
+        logits[:, manifest.labels.index(rule.label)] += np.float32(rule.bias)
+    return softmax(logits / np.float32(manifest.temperature))
+
+
 def softmax(logits: Logits) -> Logits:
     """Row-wise softmax, shifted by the row's maximum so that it cannot overflow."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -166,7 +182,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     again = "`optimize build --out DIR` leaves a bundle in DIR/student-int8."
     try:
-        return read_record(folder / MANIFEST_NAME, Manifest, BUNDLE_SCHEMA, again)
+        return read_record(folder / MANIFEST_NAME, Manifest, BUNDLE_SCHEMAS, again)
     except StoredError as error:
         raise BundleError(f"not a bundle: {error}") from error
 
@@ -182,6 +198,9 @@ def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
     if entry is None:
         raise BundleError(f"{folder / MANIFEST_NAME} lists no {name}; build the bundle again")
     try:
+        size = path.stat().st_size
+        if size > LARGEST_BYTES:
+            raise BundleError(f"{path} has {size:,} bytes, above the {LARGEST_BYTES:,} allowed")
         content = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
@@ -196,11 +215,36 @@ def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
     return content
 
 
-def open_session(model: bytes, threads: int, folder: Path) -> Any:
+def checked_facts(model: bytes, folder: Path) -> OnnxFacts:
+    """What the model asks for, where that is nothing that a bundle may not ask for.
+
+    Raises:
+        BundleError: it is no ONNX model, needs a library of custom operators, or reads its tensors
+            from other files, which no digest here vouches for.
+    """
+    path = folder / MODEL_NAME
+    try:
+        facts = read_facts(model)
+    except OnnxFileError as error:
+        raise BundleError(f"{path} is not an ONNX model: {error}") from error
+    if facts.custom_operators:
+        raise BundleError(
+            f"{path} needs the custom operators {', '.join(facts.custom_operators)}; a bundle runs "
+            "on onnxruntime's own. Export it without them."
+        )
+    if facts.external:
+        raise BundleError(
+            f"{path} keeps tensors in {', '.join(sorted(facts.external))}; a bundle has them all "
+            "in its model. Save it without external data."
+        )
+    return facts
+
+
+def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> Any:
     """An inference session on the CPU; ``threads`` 0 leaves the count to onnxruntime.
 
     Raises:
-        BundleError: this onnxruntime cannot load the model.
+        BundleError: this onnxruntime cannot load the model; where that is too old, says which can.
     """
     import onnxruntime as ort
 
@@ -224,5 +268,28 @@ def open_session(model: bytes, threads: int, folder: Path) -> Any:
         )
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: {error}"
+            f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: "
+            f"{_too_new(facts, ort.__version__) or error}"
         ) from error
+
+
+def _too_new(facts: OnnxFacts, version: str) -> str | None:
+    """In words, why this onnxruntime is too old for the model, if that is so."""
+    ours = tuple(int(part) for part in version.split(".")[:2])
+    opset = facts.opsets.get("", 0)
+    for what, value, first in (
+        ("opset", opset, FIRST_WITH_OPSET),
+        ("IR version", facts.ir_version, FIRST_WITH_IR),
+    ):
+        needed = next((minor for known, minor in first.items() if value <= known), None)
+        if needed is None:
+            return (
+                f"{what} {value} is newer than this version of optimize knows; this is "
+                f"{version}. Upgrade onnxruntime, or export with a lower one"
+            )
+        if needed > ours:
+            return (
+                f"{what} {value} needs onnxruntime ≥ {needed[0]}.{needed[1]}; this is {version}. "
+                "Upgrade it, or build with a lower export.opset or export.ir_version"
+            )
+    return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,9 +110,23 @@ class Session:
     def report(self) -> Report:
         """The report; the first call builds the kit and measures."""
         if self._report is None:
-            with self._told() as tell:
+            with self._told() as tell, self._failure_kept():
                 self._report = self._judge(tell)
         return self._report
+
+    @contextmanager
+    def _failure_kept(self) -> Iterator[None]:
+        """Where a run has no report, its folder says why; `optimize compare` reads it."""
+        try:
+            yield
+        except Exception as error:
+            folder = self.config.getoption("out")
+            if folder is not None:
+                from optimize.judge.compare import FAILURE_NAME
+
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / FAILURE_NAME).write_text(f"{error}\n", encoding="utf-8")
+            raise
 
     @property
     def kit(self) -> Kit:

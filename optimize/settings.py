@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,6 +31,7 @@ VARIANTS = (
     "student-onnx",
     "student-int8",
     "student-int8-compared",
+    "student-undistilled",
 )
 
 
@@ -60,6 +61,7 @@ class DataSettings(Section):
         validation: the same for validation.
         test: the same for test.
         leakage_warn_share: warn when more than this share of a split's texts is in train too.
+        out_of_scope_label: the label that means none of the others, where there is one.
     """
 
     source: str = "sample"
@@ -73,6 +75,7 @@ class DataSettings(Section):
     validation: str = "validation"
     test: str = "test"
     leakage_warn_share: float = Field(default=0.01, ge=0, le=1)
+    out_of_scope_label: str | None = None
 
 
 class TrainingSettings(Section):
@@ -88,6 +91,15 @@ class TrainingSettings(Section):
     freeze_embeddings: bool = Field(
         default=False,
         description="keep the word embeddings, half of a small model, out of the optimizer",
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="factor of the learning rate from layer to layer down"
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay of the averaged weights that are kept; 0 keeps the best epoch's",
     )
     seed: int = 0
 
@@ -122,29 +134,141 @@ class StudentSettings(Section):
             those to keep, counted from 1; all when absent.
         dropout: while it learns, instead of the checkpoint's own; a student that is small for
             its teacher fits it better without.
+        new_head: start with a head of random weights, even where the checkpoint has one.
     """
 
     checkpoint: str = "teacher"
     revision: str | None = None
     layers: int | tuple[int, ...] | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    new_head: bool = False
+
+
+AugmentKind = Literal["drop", "swap", "within", "across", "replace"]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class DistillSettings(TrainingSettings):
-    """``[distill]``: loss = alpha·CE + (1 − alpha)·T²·KL (Hinton et al. 2015) + pooled·MSE.
+    """``[distill]``: what the student learns from, and the weights of its losses.
+
+    loss = alpha·CE + (1 − alpha)·kl·T²·KL (Hinton et al. 2015), and each further loss of
+    :mod:`optimize.build.losses` times its weight; a weight of 0 costs nothing.
 
     Attributes:
         alpha: weight of the labels against the teacher.
-        temperature: softens both distributions of the KL term.
+        temperature: softens both distributions of KL and of the decoupled loss.
+        kl: weight of KL within the teacher's share.
+        decoupled: weight of the decoupled loss (DKD), with ``non_target`` inside it.
+        non_target: weight of the classes that are not the target, inside the decoupled loss.
+        logits: weight of the squared error of logits.
         pooled: weight of the distance between the two pooled embeddings, the vectors that the
             classification heads read; where they differ in width, a projection is learned.
+        cosine: the same by angle.
+        hidden: weight of the distance between hidden states, layer by layer.
+        relations: weight of the self-relations of queries, keys and values (MiniLMv2).
+        relation_heads: heads that these are cut into; divides both widths.
+        relation_layer: the teacher's layer that they are taken from; its last if absent.
+        representation_epochs: first epochs, in which only the losses on inner states count.
         augment: variations of each training text that the teacher scores for the student.
+        augment_kinds: how they are made, in turn.
+        transfer: more unlabelled texts for the teacher to score: a text file of one a line, a
+            JSON Lines, CSV, TSV or Parquet file with the text column, or a Hub id.
+        folds: teachers trained on all but one fold each, so that none scores its own training
+            texts; 0 takes the one teacher.
+        control: also train the student without the teacher, on as many examples, as the variant
+            ``student-undistilled``.
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
-    pooled: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    kl: Weight = 1.0
+    decoupled: Weight = 0.0
+    non_target: Weight = 8.0
+    logits: Weight = 0.0
+    pooled: Weight = 0.0
+    cosine: Weight = 0.0
+    hidden: Weight = 0.0
+    relations: Weight = 0.0
+    relation_heads: int = Field(default=12, ge=1)
+    relation_layer: int | None = Field(default=None, ge=1)
+    representation_epochs: int = Field(default=0, ge=0)
     augment: int = Field(default=0, ge=0)
+    augment_kinds: tuple[AugmentKind, ...] = Field(
+        default=("drop", "swap", "within", "across"), min_length=1
+    )
+    transfer: str | None = None
+    folds: int = Field(default=0, ge=0)
+    control: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> DistillSettings:
+        if self.folds == 1:
+            raise ValueError("distill.folds = 1 leaves no texts to train on; 0, or 2 and more")
+        if self.representation_epochs and not self.reads_representations:
+            raise ValueError(
+                "distill.representation_epochs needs a loss on inner states; give one of pooled, "
+                "cosine, hidden, relations a weight"
+            )
+        if self.representation_epochs >= self.epochs:
+            raise ValueError(
+                f"distill.representation_epochs = {self.representation_epochs} of "
+                f"{self.epochs} epochs leaves none for the logits"
+            )
+        return self
+
+    @property
+    def reads_representations(self) -> bool:
+        """Whether a loss reads more of the models than their logits."""
+        return any((self.pooled, self.cosine, self.hidden, self.relations))
+
+
+class CalibrateSettings(Section):
+    """``[calibrate]``: fitted on validation alone, kept in the bundle's manifest.
+
+    Attributes:
+        temperature: fit the temperature that probabilities are taken at (Guo et al. 2017).
+        out_of_scope: fit a bias of the logit of ``data.out_of_scope_label`` so that the student
+            finds as many of the out-of-scope texts as its teacher (``recall``), or answers that
+            label as often (``rate``).
+    """
+
+    temperature: bool = True
+    out_of_scope: Literal["recall", "rate", "none"] = "recall"
+
+
+Range = tuple[float, float]
+
+
+class TuneSettings(Section):
+    """``[tune]``: what ``optimize tune`` searches, each between two values; absent stays as it is.
+
+    Attributes:
+        trials: in all, those of other processes on the same study included.
+        layers: numbers of encoder layers to choose from; with several, the search has a second
+            objective, the number of parameters.
+        temperature: of the distillation loss.
+        alpha: likewise.
+        learning_rate: searched on a logarithmic scale.
+        pooled: weight of that loss.
+        cosine: likewise.
+        decoupled: likewise.
+    """
+
+    trials: int = Field(default=20, ge=1)
+    layers: tuple[int, ...] = ()
+    temperature: Range | None = (1.0, 8.0)
+    alpha: Range | None = (0.0, 0.5)
+    learning_rate: Range | None = (1e-4, 1e-3)
+    pooled: Range | None = (0.0, 4.0)
+    cosine: Range | None = None
+    decoupled: Range | None = None
+
+    @model_validator(mode="after")
+    def _rising(self) -> TuneSettings:
+        for name, value in self:
+            if isinstance(value, tuple) and name != "layers" and not 0 <= value[0] < value[1]:
+                raise ValueError(f"tune.{name} = {list(value)} must rise from 0 or more")
+        return self
 
 
 class ExportSettings(Section):
@@ -205,6 +329,8 @@ class Settings(Section):
     student: StudentSettings = StudentSettings()
     distill: DistillSettings = DistillSettings()
     export: ExportSettings = ExportSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    tune: TuneSettings = TuneSettings()
     quantize: QuantizeSettings = QuantizeSettings()
     judge: JudgeSettings = JudgeSettings()
     gates: dict[str, Gate] = {}

@@ -7,26 +7,48 @@ A student learns from what the teacher says of a text, not from whether the text
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.settings import AugmentKind
 
 DROP_SHARE = 0.2
+REPLACE_SHARE = 0.3
+NEAREST = 8
 
 
-def augmented(texts: Sequence[str], labels: Sequence[int], copies: int, seed: int) -> list[str]:
+def augmented(
+    texts: Sequence[str],
+    labels: Sequence[int],
+    copies: int,
+    seed: int,
+    kinds: Sequence[AugmentKind] = ("drop", "swap", "within", "across"),
+    replacements: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """Variations of every text, without labels.
 
-    In turn: words dropped; two neighbouring words swapped; the head of the text joined to the
-    tail of another one of its class; the same with a text of any class, which lies between two.
+    ``drop`` leaves out words; ``swap`` swaps two neighbours; ``within`` joins the head of the text
+    to the tail of another one of its class; ``across`` to that of any text, which lies between two
+    classes or outside all; ``replace`` puts words in the place of others that mean nearly the same.
 
     Args:
         texts: training texts.
         labels: their class ids.
         copies: variations per text.
         seed: same texts, copies and seed, same result.
+        kinds: of variation, taken in turn.
+        replacements: for ``replace``: by word, those that can stand in its place.
 
     Returns:
         ``copies`` texts per text, less those that repeat a text.
+
+    Raises:
+        ValueError: ``replace`` without replacements.
     """
+    if "replace" in kinds and copies and replacements is None:
+        raise ValueError("variations of the kind 'replace' need replacements")
     rng = random.Random(seed)
     by_label: dict[int, list[str]] = {}
     for text, label in zip(texts, labels, strict=True):
@@ -34,16 +56,49 @@ def augmented(texts: Sequence[str], labels: Sequence[int], copies: int, seed: in
     made: dict[str, None] = {}  # a set that keeps its order
     for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
         for copy in range(copies):
-            kind = (row + copy) % 4  # all four are used, however few copies are asked for
-            if kind == 0:
+            kind = kinds[(row + copy) % len(kinds)]  # all are used, however few are asked for
+            if kind == "drop":
                 made[_dropped(text, rng)] = None
-            elif kind == 1:
+            elif kind == "swap":
                 made[_swapped(text, rng)] = None
+            elif kind == "replace":
+                made[_replaced(text, replacements or {}, rng)] = None
             else:
-                others = by_label[int(label)] if kind == 2 else texts
+                others = by_label[int(label)] if kind == "within" else texts
                 made[_crossed(text, rng.choice(others), rng)] = None
     known = set(texts)
     return [text for text in made if text not in known]
+
+
+def nearest_words(
+    words: Sequence[str], vectors: NDArray[np.float32], count: int = NEAREST
+) -> dict[str, list[str]]:
+    """By word, the others whose embeddings are nearest by cosine, the nearest first.
+
+    Args:
+        words: distinct words.
+        vectors: their embeddings, shape (words, width).
+        count: neighbours of each.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.maximum(norms, 1e-12)
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(words), 1024):
+        likeness = unit[start : start + 1024] @ unit.T
+        likeness[np.arange(len(likeness)), np.arange(start, start + len(likeness))] = -np.inf
+        order = np.argsort(-likeness, axis=1)[:, : min(count, len(words) - 1)]
+        for row, near in enumerate(order):
+            found[words[start + row]] = [words[place] for place in near]
+    return found
+
+
+def _replaced(text: str, replacements: Mapping[str, Sequence[str]], rng: random.Random) -> str:
+    words = text.split()
+    for place, word in enumerate(words):
+        near = replacements.get(word.casefold())
+        if near and rng.random() < REPLACE_SHARE:
+            words[place] = rng.choice(near)
+    return " ".join(words)
 
 
 def _dropped(text: str, rng: random.Random) -> str:

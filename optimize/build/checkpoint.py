@@ -86,10 +86,15 @@ def load_classifier(checkpoint: str, revision: str | None = None) -> PreTrainedM
 
 def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]:
     """The labels of a fine-tuned classifier, in the order of its logits."""
+    names = load_config(checkpoint, revision).id2label
+    return tuple(names[index] for index in range(len(names)))
+
+
+def load_config(checkpoint: str, revision: str | None = None) -> Any:
+    """The checkpoint's configuration, without its weights."""
     from transformers import AutoConfig
 
-    names = _pretrained(AutoConfig, checkpoint, revision).id2label
-    return tuple(names[index] for index in range(len(names)))
+    return _pretrained(AutoConfig, checkpoint, revision)
 
 
 def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTrainedModel:

@@ -1,147 +1,131 @@
-"""Distillation: a Trainer whose loss mixes the labels with the teacher's soft targets."""
+"""Distillation: a Trainer whose loss mixes the labels with what the teacher said."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from optimize.build.augment import augmented
-from optimize.build.data import Splits
-from optimize.build.logits import Targets
-from optimize.build.losses import UNLABELLED, distillation_loss, pooled_loss
-from optimize.build.metrics import compute_accuracy
-from optimize.build.student import classification_head
-from optimize.build.training import (
-    PaddingCollator,
-    Tell,
-    callbacks,
-    fit,
-    tokenised,
-    training_arguments,
-)
+from optimize.build import losses
+from optimize.build.data import Split
+from optimize.build.lessons import Lessons
+from optimize.build.projections import project, remove_projections, tap_student
+from optimize.build.taps import Taps
+from optimize.build.trainer import LessonTrainer
+from optimize.build.training import PaddingCollator, Run, callbacks, tokenised
 from optimize.settings import DistillSettings
 
 
-class DistillationTrainer(Trainer):
-    """Trains a student on batches that carry ``teacher_logits``, and ``teacher_pooled`` if asked.
+class DistillationTrainer(LessonTrainer):
+    """Trains a student on batches that carry what the teacher said of them.
 
-    A batch without them, as in evaluation, is scored by cross-entropy alone.
+    A batch without ``teacher_logits``, as in evaluation, is scored by cross-entropy alone.
 
     Args:
-        settings: temperature and the weights of the losses.
-        pooled_width: width of the teacher's pooled embedding, where it is a target.
-        **kwargs: as for ``transformers.Trainer``.
+        settings: the losses, their weights and the schedule.
+        lessons: what to learn from.
+        **kwargs: as for :class:`LessonTrainer`.
+
+    Raises:
+        DistillError: a loss asks for states that the targets do not hold or that do not fit.
     """
 
-    def __init__(
-        self, *, settings: DistillSettings, pooled_width: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        student: PreTrainedModel = kwargs["model"]
-        self.settings = settings
-        # The loss is a mean over the batch; Trainer must not rescale it by the token count.
-        self.model_accepts_loss_kwargs = False
-        self._pooled: list[Tensor] = []
-        if pooled_width is not None:
-            head = classification_head(student)
-            head.register_forward_pre_hook(lambda _, inputs: self._pooled.append(inputs[0]))
-            if head.in_features != pooled_width:
-                # On the model, so that the optimizer and checkpoints know it; dropped at the end.
-                student.pooled_projection = nn.Linear(head.in_features, pooled_width)
+    def __init__(self, *, settings: DistillSettings, lessons: Lessons, **kwargs: Any) -> None:
+        # Before the optimizer and the averaged copy are made, which take in the projections.
+        self._taps = tap_student(kwargs["model"], settings, lessons)
+        super().__init__(settings=settings, lessons=lessons, **kwargs)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Any:
-        """Loss of one batch, and the model's outputs when asked for."""
-        inputs = dict(inputs)
-        labels, teacher_logits = inputs.pop("labels"), inputs.pop("teacher_logits", None)
-        teacher_pooled = inputs.pop("teacher_pooled", None)
-        self._pooled.clear()
-        outputs = model(**inputs)
-        logits, settings = outputs.logits.float(), self.settings
-        if teacher_logits is None:
-            loss = functional.cross_entropy(logits, labels)
-        else:
-            loss = distillation_loss(
-                logits, teacher_logits, labels, settings.temperature, settings.alpha
+    def taught_loss(
+        self, logits: Tensor, labels: Tensor, teacher: dict[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        """The weighted sum of all losses; in the first epochs that of the inner states alone."""
+        total = logits.new_zeros(())
+        if (self.state.epoch or 0.0) >= self.settings.representation_epochs:
+            total = total + self._logit_terms(logits, teacher["logits"], labels)
+        if self._taps is not None:
+            total = total + self._state_terms(self._taps, teacher, mask)
+            self._taps.clear()
+        return total
+
+    def _logit_terms(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        settings, temperature = self.settings, self.settings.temperature
+        total = logits.new_zeros(())
+        if settings.alpha:
+            total = total + settings.alpha * losses.hard_label_loss(logits, labels)
+        if settings.kl and settings.alpha < 1:
+            weight = (1 - settings.alpha) * settings.kl
+            total = total + weight * losses.soft_target_loss(logits, teacher, temperature)
+        if settings.decoupled:
+            decoupled = losses.decoupled_loss(logits, teacher, temperature, settings.non_target)
+            total = total + settings.decoupled * decoupled
+        if settings.logits:
+            total = total + settings.logits * losses.logit_loss(logits, teacher)
+        return total
+
+    def _state_terms(self, taps: Taps, teacher: dict[str, Tensor], mask: Tensor) -> Tensor:
+        settings, student = self.settings, self.own
+        total = teacher["logits"].new_zeros(())
+        if settings.pooled or settings.cosine:
+            ours = project(student, "pooled", taps.pooled)
+            if settings.pooled:
+                total = total + settings.pooled * losses.pooled_loss(ours, teacher["pooled"])
+            if settings.cosine:
+                total = total + settings.cosine * losses.cosine_loss(ours, teacher["pooled"])
+        if settings.hidden:
+            layers = [
+                project(student, f"hidden{place}", state) for place, state in enumerate(taps.hidden)
+            ]
+            theirs = teacher["hidden"].chunk(len(layers), dim=-1)
+            total = total + settings.hidden * losses.hidden_loss(layers, theirs, mask)
+        if settings.relations:
+            relation = losses.relation_loss(
+                [state.float() for state in taps.relations],
+                teacher["relations"].chunk(3, dim=-1),
+                mask,
+                settings.relation_heads,
             )
-        if teacher_pooled is not None:
-            project = getattr(self.model, "pooled_projection", nn.Identity())
-            loss = loss + settings.pooled * pooled_loss(
-                project(self._pooled.pop()).float(), teacher_pooled
-            )
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+            total = total + settings.relations * relation
+        return total
 
-
-def transfer_set(
-    splits: Splits, settings: DistillSettings
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Texts that the student learns from: the training split, then unlabelled variations."""
-    train = splits.train
-    more = augmented(train.texts, train.labels.tolist(), settings.augment, settings.seed)
-    unlabelled = np.full(len(more), UNLABELLED, dtype=np.int64)
-    return (*train.texts, *more), np.concatenate([train.labels, unlabelled])
+    def untap(self) -> None:
+        """Leave the student as one would ship it: without hooks and projections."""
+        if self._taps is not None:
+            self._taps.remove()
+        remove_projections(self.own)
 
 
 def distill(
     settings: DistillSettings,
     student: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    targets: Targets,
-    splits: Splits,
+    lessons: Lessons,
+    validation: Split,
     max_length: int,
-    work: Path,
-    tell: Tell,
+    run: Run,
 ) -> PreTrainedModel:
     """Train the student on the transfer set and what the teacher said of it.
 
     Args:
         settings: losses and training.
         student: model and its tokenizer; the model is trained in place.
-        targets: the teacher's, rows in the order of the transfer set.
-        splits: data.
+        lessons: what it learns from.
+        validation: chooses the epoch that is kept, unless weights are averaged.
         max_length: longest input in tokens.
-        work: folder for training checkpoints; a run that finds one there resumes.
-        tell: told one line an epoch.
+        run: where it works, with whom, and who is told.
 
     Raises:
-        ValueError: ``distill.pooled`` asks for embeddings that precomputed logits do not have.
+        DistillError: a loss asks for states that the targets do not hold or that do not fit.
     """
     model, tokenizer = student
-    validation = splits.validation
-    texts, labels = transfer_set(splits, settings)
-    arrays, pooled_width = {"teacher_logits": targets.logits}, None
-    if settings.pooled:
-        if targets.pooled is None:
-            raise ValueError(
-                f"distill.pooled = {settings.pooled:g} needs the teacher's embeddings, and "
-                "teacher.logits holds logits only; leave out one of the two"
-            )
-        arrays["teacher_pooled"] = targets.pooled
-        pooled_width = targets.pooled.shape[1]
-    learned = tokenised(texts, labels, tokenizer, max_length)
     trainer = DistillationTrainer(
         settings=settings,
-        pooled_width=pooled_width,
+        lessons=lessons,
+        run=run,
         model=model,
-        args=training_arguments(settings, work),
-        train_dataset=learned.add_column("index", list(range(len(texts)))),
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
-        data_collator=PaddingCollator(tokenizer, arrays),
-        compute_metrics=compute_accuracy,
-        callbacks=callbacks(settings, "student", tell),
+        data_collator=PaddingCollator(tokenizer),
+        callbacks=callbacks(settings, "student", run),
     )
-    fit(trainer, settings, work)
-    if hasattr(model, "pooled_projection"):
-        del model.pooled_projection
-    classification_head(model)._forward_pre_hooks.clear()
+    trainer.fit()
+    trainer.untap()
     return model

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from optimize.records import Manifest
-from optimize.runtime import MODEL_NAME, TextEncoder, open_session
+from optimize.runtime import MODEL_NAME, TextEncoder, checked_facts, open_session
 from optimize.settings import ExportSettings
 
 # Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.
@@ -148,7 +148,8 @@ def check_parity(
     Raises:
         ExportError: above ``tolerance``, or another argmax; names the worst text.
     """
-    session = open_session((folder / MODEL_NAME).read_bytes(), 0, folder)
+    content = (folder / MODEL_NAME).read_bytes()
+    session = open_session(content, 0, folder, checked_facts(content, folder))
     wanted = {node.name for node in session.get_inputs()}
     worst = 0.0
     positions = getattr(model.config, "max_position_embeddings", 512) - 2

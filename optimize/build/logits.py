@@ -1,24 +1,31 @@
-"""The teacher-logit store: the teacher runs once over the data, or a file stands in for it."""
+"""The teacher's answers, stored: it runs once over the texts, or a file stands in for it."""
 
 from __future__ import annotations
 
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
+from optimize.build.processes import Processes
+from optimize.build.store import Ragged, Rows
 from optimize.build.student import classification_head
-from optimize.build.training import PaddingCollator, Tell, tokenised
+from optimize.build.taps import Taps, joined
+from optimize.build.tokens import Tokens, token_batches
+from optimize.build.training import Tell
 from optimize.machine import has_bf16
 
 STORE_NAME = "logits.npy"
 POOLED_NAME = "pooled.npy"
+HIDDEN_NAME = "hidden.npy"
+RELATIONS_NAME = "relations.npy"
+OFFSETS_NAME = "offsets.npy"
 # Examples are scored in order of length, this many tokens (padding included) at a time.
 TOKENS_PER_BATCH = 4096
 TELL_EVERY_S = 10.0
@@ -28,90 +35,125 @@ class LogitsError(ValueError):
     """Precomputed logits that do not fit the data; the message gives both values."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Inner states that are stored too, since a loss asks for them.
+
+    Attributes:
+        hidden: layers whose output is stored, counted from 1.
+        relations: the layer whose queries, keys and values are stored.
+    """
+
+    hidden: tuple[int, ...] = ()
+    relations: int | None = None
+
+
 def score(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    tokens: Tokens,
     folder: Path,
-    max_length: int,
     tell: Tell,
+    wanted: Wanted = Wanted(),
+    processes: Processes | None = None,
 ) -> None:
-    """Write the model's logits and pooled embeddings of every text, row by row in order.
+    """Write what the model says of every text, row by row in order.
 
     Args:
         model: the teacher.
-        tokenizer: its own; the student's may differ, since rows are joined by index.
-        texts: what to score.
-        folder: gets ``logits.npy``, float32 of shape (texts, labels), and ``pooled.npy``,
-            float32 of shape (texts, width), both memory-mapped.
-        max_length: longest input in tokens.
+        tokens: the texts, by its own tokenizer; the student's may differ, since rows are joined by
+            index.
+        folder: gets ``logits.npy``, float32 of shape (texts, labels); ``pooled.npy``, float32 of
+            shape (texts, width); and what is wanted as ``hidden.npy`` and ``relations.npy``,
+            float16 of shape (tokens of all texts, states · width), with ``offsets.npy``.
         tell: told the progress.
+        wanted: further states.
+        processes: several share the batches among them, and all get the same folder.
     """
-    rows = tokenised(texts, None, tokenizer, max_length)
-    collate = PaddingCollator(tokenizer)
-    head = classification_head(model)
-    logits = _new_store(folder / STORE_NAME, len(texts), head.out_features)
-    pooled = _new_store(folder / POOLED_NAME, len(texts), head.in_features)
-    seen: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    done, told = 0, time.monotonic()
+    processes = processes or Processes()
+    taps = Taps(model, wanted.hidden, wanted.relations)
+    if processes.first:
+        _create(model, tokens, folder, wanted, taps.pooled_width)
+    processes.wait()
+    stores = Targets.read(folder)
+    batches = token_batches(tokens.lengths, TOKENS_PER_BATCH)[processes.rank :: processes.count]
+    done, told, total = 0, time.monotonic(), sum(map(len, batches))
     model.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
-        for chosen in token_batches(np.asarray(rows["length"]), TOKENS_PER_BATCH):
-            batch = collate([rows[int(row)] for row in chosen])
-            logits[chosen] = model(**batch).logits.float().numpy()
-            pooled[chosen] = seen.pop().float().numpy()
+        for chosen in batches:
+            batch = tokens.batch(chosen)
+            logits = model(**batch).logits
+            stores.write(chosen, logits, taps, batch["attention_mask"])
+            taps.clear()
             done += len(chosen)
-            if time.monotonic() > told + TELL_EVERY_S or done == len(texts):
+            if time.monotonic() > told + TELL_EVERY_S or done == total:
                 told = time.monotonic()
-                tell(f"teacher logits: {done} of {len(texts)} texts")
-    hook.remove()
-    logits.flush()
-    pooled.flush()
+                tell(f"teacher logits: {done} of {total} texts")
+    taps.remove()
+    processes.wait()
 
 
-def _new_store(path: Path, rows: int, width: int) -> np.memmap[Any, np.dtype[np.float32]]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, width))
+def _create(
+    model: PreTrainedModel, tokens: Tokens, folder: Path, wanted: Wanted, pooled_width: int
+) -> None:
+    """Empty stores; what is not wanted has none."""
+    texts, all_tokens = len(tokens), int(tokens.lengths.sum())
+    labels = classification_head(model).out_features
+    Rows.create(folder / STORE_NAME, (texts, labels), np.float32)
+    Rows.create(folder / POOLED_NAME, (texts, pooled_width), np.float32)
+    if wanted.hidden or wanted.relations is not None:
+        np.save(folder / OFFSETS_NAME, np.concatenate([[0], tokens.lengths.cumsum()]))
+    width = model.config.hidden_size
+    if wanted.hidden:
+        shape = (all_tokens, len(wanted.hidden) * width)
+        Rows.create(folder / HIDDEN_NAME, shape, np.float16)
+    if wanted.relations is not None:
+        Rows.create(folder / RELATIONS_NAME, (all_tokens, 3 * width), np.float16)
 
 
-def token_batches(lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
-    """Rows by rising length, in batches whose padded size is at most ``tokens``."""
-    batches: list[NDArray[np.int64]] = []
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and (end + 1 - start) * lengths[order[end]] <= tokens:
-            end += 1
-        batches.append(order[start:end])
-        start = end
-    return batches
-
-
-def read_store(store: Path) -> NDArray[np.float32]:
-    """One file of :func:`score`, memory-mapped."""
-    rows: NDArray[np.float32] = np.load(store, mmap_mode="r", allow_pickle=False)
-    return rows
-
-
-class Targets(NamedTuple):
+@dataclass(frozen=True)
+class Targets:
     """What the teacher said of the transfer set, row by row.
 
     Attributes:
         logits: shape (texts, labels).
         pooled: shape (texts, width); absent where logits came precomputed.
+        hidden: a block a text of shape (tokens, layers · width), if it was stored.
+        relations: a block a text of shape (tokens, 3 · width), likewise.
     """
 
-    logits: NDArray[np.float32]
-    pooled: NDArray[np.float32] | None = None
+    logits: Rows
+    pooled: Rows | None = None
+    hidden: Ragged | None = None
+    relations: Ragged | None = None
 
+    @classmethod
+    def read(cls, folder: Path) -> Targets:
+        """What :func:`score` or :func:`import_precomputed` left in a folder."""
 
-def read_targets(folder: Path) -> Targets:
-    """What :func:`score` or :func:`import_precomputed` left in a folder."""
-    pooled = folder / POOLED_NAME
-    return Targets(
-        read_store(folder / STORE_NAME), read_store(pooled) if pooled.is_file() else None
-    )
+        def ragged(name: str) -> Ragged | None:
+            path = folder / name
+            return Ragged(path, folder / OFFSETS_NAME) if path.is_file() else None
+
+        pooled = folder / POOLED_NAME
+        return cls(
+            Rows(folder / STORE_NAME),
+            Rows(pooled) if pooled.is_file() else None,
+            ragged(HIDDEN_NAME),
+            ragged(RELATIONS_NAME),
+        )
+
+    def write(
+        self, rows: NDArray[np.int64], logits: torch.Tensor, taps: Taps, mask: torch.Tensor
+    ) -> None:
+        """Write one batch."""
+        self.logits[rows] = logits.float().numpy()
+        if self.pooled is not None:
+            self.pooled[rows] = taps.pooled.float().numpy()
+        lengths = mask.sum(dim=1).tolist()
+        for store, states in ((self.hidden, taps.hidden), (self.relations, taps.relations)):
+            if store is not None:
+                block = joined(states).half().numpy()
+                store[rows] = [row[:length] for row, length in zip(block, lengths, strict=True)]
 
 
 def import_precomputed(

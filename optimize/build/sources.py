@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -224,6 +224,45 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], Rows]] = {
     "jsonl": _read_jsonl,
     "parquet": _read_parquet,
 }
+
+
+def read_unlabelled(source: str, column: str) -> Iterator[str]:
+    """Texts without labels: a text file of one a line, a table with the column, or a Hub id.
+
+    Raises:
+        DataError: it is missing, not readable, without the column, or has a value that is no text.
+    """
+    path = Path(source)
+    suffix = path.suffix.removeprefix(".").lower()
+    rows: Iterable[tuple[int, Any]]
+    if path.is_file() and suffix in READERS:
+        rows = ((row, cells[column]) for row, cells in READERS[suffix](path, (column,)))
+    elif path.is_file():
+        rows = enumerate(_text_of(path).splitlines(), start=1)
+    elif path.exists():
+        raise DataError(f"{path} is a folder; distill.transfer needs a file or a Hub id")
+    else:
+        rows = _hub_texts(source, column)
+    for row, text in rows:
+        if not isinstance(text, str):
+            raise DataError(f"{source}, row {row}: {text!r} is {type(text).__name__}, not a text")
+        if text.strip():
+            yield text.strip()
+
+
+def _hub_texts(source: str, column: str) -> Iterator[tuple[int, Any]]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(source, split="train")
+    except Exception as error:  # the Hub client's errors have no common base class
+        raise DataError(
+            f"distill.transfer = {source!r} is no file here, and as a Hub data set it cannot be "
+            f"loaded: {error}"
+        ) from error
+    _check_columns(Path(source), loaded.column_names, (column,))
+    for row, cells in enumerate(loaded, start=1):
+        yield row, cells[column]
 
 
 def _read_clinc(path: Path) -> RawSplits:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from optimize.build.checkpoint import load_backbone, load_classifier, load_tokenizer
+from optimize.build.checkpoint import (
+    load_backbone,
+    load_classifier,
+    load_config,
+    load_tokenizer,
+)
 from optimize.settings import StudentSettings
 
 LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layers")
@@ -35,11 +40,30 @@ def make_student(
         model = load_backbone(settings.checkpoint, label_names, settings.revision)
         tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     keep_layers(model, settings.layers)
+    if settings.new_head:
+        model._init_weights(classification_head(model))
     if settings.dropout is not None:
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = settings.dropout
+        set_dropout(model, settings.dropout)
     return model, tokenizer
+
+
+def set_dropout(model: torch.nn.Module, share: float) -> None:
+    """Every dropout of a model, those inside fused attention included, which are mere numbers."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        if isinstance(getattr(module, "dropout_prob", None), float):
+            module.dropout_prob = share  # type: ignore[assignment]
+
+
+def student_depth(settings: StudentSettings, teacher: PreTrainedModel) -> int:
+    """Encoder layers that the student will have."""
+    if settings.layers is not None:
+        return settings.layers if isinstance(settings.layers, int) else len(settings.layers)
+    if settings.checkpoint == "teacher":
+        return len(layer_stack(teacher)[2])
+    config = load_config(settings.checkpoint, settings.revision)
+    return int(next(getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)))
 
 
 def parameter_count(model: torch.nn.Module) -> int:
@@ -60,7 +84,7 @@ def keep_layers(model: PreTrainedModel, layers: int | Sequence[int] | None) -> N
     """
     if layers is None:
         return
-    owner, name, stack = _layer_stack(model)
+    owner, name, stack = layer_stack(model)
     chosen = chosen_layers(layers, len(stack))
     setattr(owner, name, torch.nn.ModuleList(stack[layer - 1] for layer in chosen))
     for key in LAYER_COUNT_KEYS:
@@ -116,7 +140,12 @@ def classification_head(model: PreTrainedModel) -> torch.nn.Linear:
     return heads[-1]
 
 
-def _layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
+def layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
+    """The encoder's list of layers, the module that owns it, and its name there.
+
+    Raises:
+        StudentError: the model has no such list.
+    """
     base = model.base_model
     for path in ("encoder.layer", "transformer.layer", "encoder.layers", "layers"):
         parent_path, _, name = path.rpartition(".")

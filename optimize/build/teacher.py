@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from optimize.build.checkpoint import load_backbone, load_classifier, load_tokenizer
-from optimize.build.data import Splits
-from optimize.build.metrics import compute_accuracy
-from optimize.build.training import (
-    PaddingCollator,
-    Tell,
-    callbacks,
-    fit,
-    tokenised,
-    training_arguments,
-)
+from optimize.build.data import Split
+from optimize.build.lessons import Lessons
+from optimize.build.tokens import tokenise_once
+from optimize.build.trainer import LessonTrainer
+from optimize.build.training import PaddingCollator, Run, callbacks, tokenised
 from optimize.settings import TeacherSettings
 
 
 def make_teacher(
-    settings: TeacherSettings, splits: Splits, work: Path, tell: Tell
+    settings: TeacherSettings,
+    label_names: tuple[str, ...],
+    train: Split,
+    validation: Split,
+    run: Run,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load the teacher, and fine-tune it where the settings say that it is a backbone.
 
     Args:
         settings: checkpoint and training.
-        splits: data; the label names become the model's.
-        work: folder for training checkpoints; a run that finds one there resumes.
-        tell: told one line an epoch.
+        label_names: become the model's.
+        train: what it learns from.
+        validation: chooses the epoch that is kept.
+        run: where it works, with whom, and who is told.
     """
     tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     if not settings.fine_tune:
         return load_classifier(settings.checkpoint, settings.revision), tokenizer
     set_seed(settings.seed)  # the new head is drawn at random
-    model = load_backbone(settings.checkpoint, splits.label_names, settings.revision)
-    trainer = Trainer(
+    model = load_backbone(settings.checkpoint, label_names, settings.revision)
+    length = settings.max_length
+    tokens = tokenise_once(train.texts, tokenizer, length, run.work / "tokens", run.processes)
+    trainer = LessonTrainer(
+        settings=settings,
+        lessons=Lessons(tokens, train.labels, None),
+        run=run,
         model=model,
-        args=training_arguments(settings, work),
-        train_dataset=tokenised(
-            splits.train.texts, splits.train.labels, tokenizer, settings.max_length
-        ),
-        eval_dataset=tokenised(
-            splits.validation.texts, splits.validation.labels, tokenizer, settings.max_length
-        ),
+        eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, length),
         data_collator=PaddingCollator(tokenizer),
-        compute_metrics=compute_accuracy,
-        callbacks=callbacks(settings, "teacher", tell),
+        callbacks=callbacks(settings, "teacher", run),
     )
-    fit(trainer, settings, work)
+    trainer.fit()
     return model, tokenizer

@@ -1,11 +1,12 @@
-"""What fine-tuning and distillation share: tokenised sets, arguments, resuming, progress."""
+"""What fine-tuning and distillation share: arguments, evaluation sets, resuming, progress."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,42 @@ import torch
 from numpy.typing import NDArray
 from transformers import (
     EarlyStoppingCallback,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
-    PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from optimize.build.processes import Processes
+from optimize.build.profile import Profile
 from optimize.machine import has_bf16
 from optimize.settings import TrainingSettings
 
 # A stage tells what it does through this, one line a call.
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: where it works, and who is told.
+
+    Attributes:
+        work: folder for training checkpoints; a run that finds one there resumes.
+        tell: told one line an epoch.
+        processes: those that train together.
+        profile: told where the time goes.
+        watch: further callbacks.
+    """
+
+    work: Path
+    tell: Tell
+    processes: Processes = field(default_factory=Processes)
+    profile: Profile = field(default_factory=Profile)
+    watch: tuple[TrainerCallback, ...] = ()
 
 
 def tokenised(
@@ -40,36 +60,21 @@ def tokenised(
     tokenizer: PreTrainedTokenizerFast,
     max_length: int,
 ) -> datasets.Dataset:
-    """Token ids and their count; padding is left to the collator, batch by batch."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length)
-    columns: dict[str, Any] = {
-        **encoded,
-        "length": [len(ids) for ids in encoded["input_ids"]],
-    }
+    """Token ids; padding is left to the collator, batch by batch."""
+    columns: dict[str, Any] = dict(tokenizer(list(texts), truncation=True, max_length=max_length))
     if labels is not None:
         columns["labels"] = labels.tolist()
     return datasets.Dataset.from_dict(columns)
 
 
 class PaddingCollator:
-    """Rows of :func:`tokenised` to tensors, padded to the longest of the batch.
+    """Rows of :func:`tokenised` to tensors, padded to the longest of the batch."""
 
-    Args:
-        tokenizer: pads the model's own inputs.
-        targets: arrays of one row an example, by the name that the batch gets them under; a row
-            with an ``index`` gets its own.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        targets: Mapping[str, NDArray[np.float32]] | None = None,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._targets = targets or {}
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (batch, longest), and labels and targets where known."""
+        """Tensors of shape (batch, longest), and labels where known."""
         names = [name for name in self._tokenizer.model_input_names if name in rows[0]]
         inputs = [{name: row[name] for name in names} for row in rows]
         batch = dict(
@@ -77,10 +82,6 @@ class PaddingCollator:
         )
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        if "index" in rows[0]:
-            chosen = [row["index"] for row in rows]
-            for name, target in self._targets.items():
-                batch[name] = torch.from_numpy(np.asarray(target[chosen], dtype=np.float32))
         return batch
 
 
@@ -99,8 +100,7 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
         optim="adamw_torch_fused",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
-        group_by_length=True,
-        length_column_name="length",
+        ddp_find_unused_parameters=False,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -116,25 +116,38 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
     )
 
 
-def callbacks(settings: TrainingSettings, stage: str, tell: Tell) -> list[TrainerCallback]:
-    """One line an epoch, and an early stop where the settings ask for one."""
-    chosen: list[TrainerCallback] = [EpochLine(stage, tell)]
+def callbacks(settings: TrainingSettings, stage: str, run: Run) -> list[TrainerCallback]:
+    """One line an epoch, an early stop where the settings ask for one, and the run's own."""
+    chosen: list[TrainerCallback] = [EpochLine(stage, run.tell), *run.watch]
     if settings.patience:
         chosen.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     return chosen
 
 
-def fit(trainer: Trainer, settings: TrainingSettings, work: Path) -> None:
-    """Train, from the last checkpoint in ``work`` where a run was interrupted."""
-    model = trainer.model
-    if settings.freeze_embeddings and isinstance(model, PreTrainedModel):
-        model.get_input_embeddings().requires_grad_(requires_grad=False)
-    trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(work)) if work.is_dir() else None
-    with warnings.catch_warnings():
-        # Checkpoints are numbered; that a file system keeps no fine times does not matter.
-        warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        trainer.train(resume_from_checkpoint=last)
+def last_whole_checkpoint(run: Run) -> str | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed.
+
+    Trainer writes a checkpoint's ``trainer_state.json`` last: where it is missing or cut short, the
+    run was killed in between.
+    """
+    # None looks before the first has removed what is half-written.
+    run.processes.by_first(lambda: _remove_half_written(run.work))
+    found = get_last_checkpoint(str(run.work)) if run.work.is_dir() else None
+    return None if found is None else str(found)
+
+
+def _remove_half_written(work: Path) -> None:
+    for folder in work.glob("checkpoint-*"):
+        if not _is_whole(folder):
+            shutil.rmtree(folder)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class EpochLine(TrainerCallback):

@@ -95,6 +95,12 @@ def compare(
     )
 
 
+def differing(first: Predictions, second: Predictions) -> tuple[int, ...]:
+    """Rows to which two runs over the same texts give other labels."""
+    pairs = zip(first.labels, second.labels, strict=True)
+    return tuple(row for row, (one, other) in enumerate(pairs) if one != other)
+
+
 def label_changes(
     before: Predictions, after: Predictions, examples: Examples, names: Sequence[str]
 ) -> tuple[LabelChange, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ class Evidence:
         labels: true class ids of that split.
         isa: instruction-set class of this machine.
         mode: ``quick`` decides timings by the central 80 % of block ratios.
+        batch_changes: rows whose label changes in batches, by INT8 variant.
         gate_names: gates and workloads of this run, those against a baseline aside.
         stored: the report that stands in for the variant ``baseline``, if one does.
     """
@@ -71,6 +72,7 @@ class Evidence:
     labels: NDArray[np.int64]
     isa: str
     mode: Mode
+    batch_changes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     gate_names: tuple[str, ...] = ()
     stored: Stored | None = None
 

@@ -18,13 +18,14 @@ from optimize.gatefile import (
     FidelityGate,
     Gate,
     GrowthGate,
+    LabelsGate,
     MemoryGate,
     SizeGate,
     SpeedupGate,
     StartupGate,
     limit_words,
 )
-from optimize.judge.accuracy import PairedCounts, compare
+from optimize.judge.accuracy import PairedCounts, compare, differing
 from optimize.judge.evidence import Evidence, brackets, ratio_span, timing_verdict
 from optimize.judge.proportions import examples_needed, tango_interval, tango_noninferior
 from optimize.judge.records import GateResult, Span, Verdict
@@ -48,7 +49,9 @@ REMEDIES = {
     "memory": "a smaller model, or fewer judge.threads",
     "growth": "a smaller model or tokenizer; or raise its limit in [regression]",
     "entries": "save a new baseline",
+    "labels": "look at the texts in the report; keep the older runtime, or quantize again",
 }
+SHOWN_ROWS = 10
 
 
 def decide_all(
@@ -228,6 +231,23 @@ def _fidelity(
     return result(verdict, measured, reason, value=agreement)
 
 
+def _labels(
+    gate: LabelsGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
+) -> GateResult:
+    before, after = seen.predictions[gate.reference], seen.predictions[gate.candidate]
+    by_batch = {
+        row for name in (gate.reference, gate.candidate) for row in seen.batch_changes.get(name, ())
+    }
+    rows = [row for row in differing(before, after) if row not in by_batch]
+    measured = f"{len(rows)} of {len(after.labels)} labels changed"
+    reason = f"{len(differing(before, after)) - len(rows)} more change by batch alone"
+    if rows:
+        reason += f"; rows {', '.join(map(str, rows[:SHOWN_ROWS]))}"
+        reason += f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    verdict: Verdict = "pass" if len(rows) <= limit else "fail"
+    return result(verdict, measured, reason, value=float(len(rows)))
+
+
 def _startup(
     gate: StartupGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
 ) -> GateResult:
@@ -255,4 +275,5 @@ RULES: dict[type, Callable[..., GateResult]] = {
     MemoryGate: _memory,
     GrowthGate: growth_rule,
     EntriesGate: entries_rule,
+    LabelsGate: _labels,
 }

@@ -32,12 +32,21 @@ class KitError(ValueError):
 
 @dataclass(frozen=True)
 class Variant:
-    """One model under measurement."""
+    """One model under measurement.
+
+    Attributes:
+        name: in tables and gates.
+        folder: its files.
+        manifest: read from there.
+        missing: why it cannot be measured, if so.
+        python: interpreter of its worker; ``None`` is this one.
+    """
 
     name: str
     folder: Path
     manifest: Manifest
     missing: str | None = None
+    python: str | None = None
 
     @property
     def facts(self) -> VariantFacts:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
 from optimize.gatefile import BASELINE
 from optimize.judge import fingerprint
-from optimize.judge.accuracy import EVALUATION_BATCH, label_changes, predict, score
+from optimize.judge.accuracy import EVALUATION_BATCH, differing, label_changes, predict, score
 from optimize.judge.evidence import Evidence, Stored, control_of
 from optimize.judge.gates import decide_all
 from optimize.judge.kit import Examples, Kit, KitError, Variant
-from optimize.judge.process import WorkerSpec
+from optimize.judge.process import WORKER_MODULE, WorkerSpec
 from optimize.judge.records import (
     BaselineFacts,
     Control,
@@ -90,7 +90,7 @@ class _Run:
             name: kit.examples(name) for name in kit.manifest.splits
         }
         self.predictions: dict[str, dict[str, Predictions]] = {}
-        self.batch_agreement: dict[str, float] = {}
+        self.batch_changes: dict[str, tuple[int, ...]] = {}
         self.about: dict[str, Mapping[str, object]] = {}
 
     def report(self) -> Report:
@@ -125,7 +125,12 @@ class _Run:
             },
             predictions=self.predictions,
             labels=tuple(self.examples[self.split].labels.tolist()),
-            batch_agreement=self.batch_agreement,
+            batch_agreement={
+                name: 1 - len(rows) / len(texts) for name, rows in self.batch_changes.items()
+            },
+            batch_changes=self.batch_changes,
+            texts=texts,
+            label_names=self.kit.manifest.labels,
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
             baseline=self._baseline_facts(evidence),
         )
@@ -135,12 +140,18 @@ class _Run:
 
     def _specs(self) -> list[WorkerSpec]:
         specs = [
-            WorkerSpec(name, variant.folder, self.threads)
+            self._spec(name, variant)
             for name, variant in self.variants.items()
             if variant.missing is None
         ]
         twin = self.variants[self.settings.judge.control]
-        return [*specs, WorkerSpec(CONTROL, twin.folder, self.threads)]
+        return [*specs, replace(self._spec(CONTROL, twin), repeats=twin.name)]
+
+    def _spec(self, name: str, variant: Variant) -> WorkerSpec:
+        spec = WorkerSpec(name, variant.folder, self.threads)
+        if variant.python is None:
+            return spec
+        return replace(spec, command=(variant.python, "-m", WORKER_MODULE))
 
     def _plan(self) -> Plan:
         judge = self.settings.judge
@@ -176,6 +187,7 @@ class _Run:
             labels=self.examples[self.split].labels,
             isa=isa_class(),
             mode=self.mode,
+            batch_changes=self.batch_changes,
             gate_names=tuple(self._own_gate_names()),
             stored=stored,
         )
@@ -252,5 +264,4 @@ class _Run:
                 self.predictions.setdefault(split, {})[name] = answers
                 if int8 and split == self.split:
                     batched = predict(worker, examples.texts, EVALUATION_BATCH)
-                    same = sum(a == b for a, b in zip(answers.labels, batched.labels, strict=True))
-                    self.batch_agreement[name] = same / len(answers.labels)
+                    self.batch_changes[name] = differing(answers, batched)

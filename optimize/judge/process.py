@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from optimize.judge.worker import PROTOCOL
 
+PACKAGE = Path(__file__).resolve().parents[1]
 WORKER_MODULE = "optimize.judge.worker"
 # A worker that is silent this long is taken for hung. Loading torch on a busy machine takes
 # tens of seconds.
@@ -37,13 +41,16 @@ class WorkerSpec:
         name: for messages and results.
         folder: the variant's folder.
         threads: of every inference.
-        command: interpreter and module; another interpreter is another onnxruntime.
+        command: interpreter and module. Another interpreter is another onnxruntime; it needs the
+            base layer's dependencies only, since the code of this package comes from here.
+        repeats: for a control, the worker that it is a second one of.
     """
 
     name: str
     folder: Path
     threads: int
-    command: tuple[str, ...] = field(default=(sys.executable, "-m", WORKER_MODULE))
+    command: tuple[str, ...] = (sys.executable, "-m", WORKER_MODULE)
+    repeats: str | None = None
 
 
 class WorkerProcess:
@@ -66,7 +73,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(spec.threads),
+            env=_environment(spec),
         )
         self._selector = selectors.DefaultSelector()
         if self._process.stdout is None:
@@ -160,20 +167,35 @@ class WorkerProcess:
         )
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(spec: WorkerSpec) -> dict[str, str]:
     """The child's environment: thread counts set before any library reads them, no network."""
-    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    counts = dict.fromkeys(THREAD_VARIABLES, str(spec.threads))
     return {
         **os.environ,
         **counts,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(_import_roots()),
+        "PYTHONPATH": os.pathsep.join(_import_roots(spec.command[0])),
     }
 
 
-def _import_roots() -> Sequence[str]:
-    """This package's own folder first, so that a child runs the code that started it."""
-    own = str(Path(__file__).resolve().parents[2])
+def _import_roots(python: str) -> Sequence[str]:
+    """This package's own folder first, so that a child runs the code that started it.
+
+    Another interpreter gets nothing else: beside an installed package lie the libraries of this
+    one, and it must load its own.
+    """
+    if python != sys.executable:
+        return [str(_alone())]
+    own = str(PACKAGE.parent)
     before = os.environ.get("PYTHONPATH", "")
     return [own, *before.split(os.pathsep)] if before else [own]
+
+
+@lru_cache(maxsize=1)
+def _alone() -> Path:
+    """A folder that holds this package and no other, for as long as this process lives."""
+    folder = Path(tempfile.mkdtemp(prefix="optimize-worker-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
+    return folder

@@ -4,6 +4,8 @@ History of the report schema:
 
 * report 1: first version.
 * report 2: what the run was held against (``baseline``).
+* report 3: the judged texts, the class names, and the rows whose label hangs on the batch
+  (``texts``, ``label_names``, ``batch_changes``).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pydantic import Field
 
 from optimize.records import Record, read_record
 
-REPORT_SCHEMAS = (1, 2)
+REPORT_SCHEMAS = (1, 2, 3)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
 
@@ -228,7 +230,7 @@ class BaselineFacts(Record):
 class Report(Record):
     """A whole run."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     created: str
     optimize_version: str
     mode: Mode
@@ -247,6 +249,11 @@ class Report(Record):
     batch_agreement: dict[str, float] = Field(
         description="share of answers that stay the same in batches of 32, by INT8 variant"
     )
+    batch_changes: dict[str, tuple[int, ...]] = Field(
+        default={}, description="rows whose answer changes in batches of 32, by INT8 variant"
+    )
+    texts: tuple[str, ...] = Field(default=(), description="the judged split, row by row")
+    label_names: tuple[str, ...] = Field(default=(), description="class names, by class id")
     gates: tuple[GateResult, ...]
     baseline: BaselineFacts | None = None
 

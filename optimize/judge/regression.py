@@ -93,7 +93,7 @@ def stored_speed_rule(
         series = timing.series[workload]
         figures = replicate_log_ratios(series[name], series[gate.candidate])
         estimates.append(float(np.median(figures)))
-        spans.append(_centre(figures, mode, timed))
+        spans.append(centre(figures, mode, timed))
         sds.append(sd_of(figures))
     return _relative(estimates, spans, max(sds), math.log(limit), seen, workload, result)
 
@@ -154,15 +154,15 @@ def _growth(gate: GrowthGate, seen: Evidence, timed: int) -> tuple[float, Interv
     ours = np.log(_quantity(gate, seen.timing)[gate.candidate])
     if seen.stored is not None:
         before = np.log(_quantity(gate, seen.stored.report.timing)[gate.candidate])
-        now = _centre(list(-ours), seen.mode, timed)
-        then = _centre(list(-before), seen.stored.report.mode, timed)
+        now = centre(list(-ours), seen.mode, timed)
+        then = centre(list(-before), seen.stored.report.mode, timed)
         return float(np.median(before) - np.median(ours)), relative_interval(now, then)
     figures = np.log(_quantity(gate, seen.timing)[gate.reference]) - ours
     estimate = float(np.median(figures))
     if gate.quantity == "memory":
         # A process's peak hardly varies: medians decide, as in the memory gate.
         return estimate, Interval(estimate, estimate)
-    return estimate, _centre(list(figures), seen.mode, timed)
+    return estimate, centre(list(figures), seen.mode, timed)
 
 
 def _quantity(gate: GrowthGate, timing: Timing) -> Mapping[str, Sequence[float]]:
@@ -196,7 +196,7 @@ def relative_interval(now: Interval, before: Interval) -> Interval:
     return Interval(now.low - before.high, now.high - before.low)
 
 
-def _centre(figures: Sequence[float], mode: Mode, timed: int) -> Interval:
+def centre(figures: Sequence[float], mode: Mode, timed: int) -> Interval:
     """Where the centre of some replicates' figures lies; in quick mode, where they all lie."""
     if not figures or not np.isfinite(figures).all():
         return UNDEFINED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optimize.judge.records import Report
 from optimize.judge.report import (
     MARKS,
+    Table,
     change_table,
     complaint,
     complaints,
@@ -21,7 +22,7 @@ from optimize.judge.report import (
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # GitHub cuts a job summary at 1 MiB.
@@ -46,6 +47,30 @@ def markdown(report: Report) -> str:
     if len(text.encode()) > SUMMARY_LIMIT:
         text = text.encode()[:SUMMARY_LIMIT].decode(errors="ignore") + "\n\n… cut at 1 MB\n"
     return text
+
+
+def table_markdown(table: Table) -> str:
+    """A table of text as Markdown."""
+    return "\n".join(_markdown_table(*table))
+
+
+def plain_terminal(tables: Iterable[Table], lines: Iterable[str], *, colour: bool) -> str:
+    """Tables and lines for a terminal."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=TABLE_WIDTH,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
+    for table in tables:
+        console.print(_rich_table(*table))
+    for line in lines:
+        console.print(line, markup=False)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -103,7 +128,7 @@ def _show(console: Console, report: Report) -> None:
     )
 
 
-def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text

@@ -212,8 +212,10 @@ def _replicate(
 
 
 def _twin_of(control: str, workers: Workers) -> str:
-    folder = workers[control].spec.folder
-    return next(n for n, w in workers.items() if n != control and w.spec.folder == folder)
+    ours = workers[control].spec
+    if ours.repeats is not None:
+        return ours.repeats
+    return next(n for n, w in workers.items() if n != control and w.spec.folder == ours.folder)
 
 
 def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[str]]:

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from optimize.machine import peak_rss_bytes
-from optimize.runtime import Classifier, Logits, TextEncoder, read_manifest, softmax
+from optimize.runtime import Classifier, Logits, TextEncoder, probabilities, read_manifest
 
 PROTOCOL = 1
 
@@ -62,7 +62,7 @@ class TorchClassifier:
                     if name in self._inputs
                 }
                 scores[rows] = self._model(**feed).logits.numpy()
-        return softmax(scores / self._manifest.temperature)
+        return probabilities(scores, self._manifest)
 
 
 class Worker:

@@ -1,0 +1,89 @@
+"""Model folders and kits as they are written: files, digests, manifests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from optimize.build.cache import library_versions
+from optimize.build.data import Splits
+from optimize.records import MANIFEST_NAME, FileEntry, Manifest, write_json
+from optimize.runtime import MODEL_NAME, TOKENIZER_NAME
+
+TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")
+EXPORT_LIBRARIES = (*TRAIN_LIBRARIES, "optimum", "optimum-onnx", "onnx", "onnxruntime")
+# Only what one ships counts as a PyTorch model's size; the rest can be made from it.
+SHIPPED = ("config.json", "model.safetensors", TOKENIZER_NAME, "tokenizer_config.json")
+
+
+def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
+    """A PyTorch model with its tokenizer and manifest.
+
+    Args:
+        model: the classifier.
+        tokenizer: its own.
+        folder: an empty one.
+        **fields: what the manifest says beside the files and libraries.
+    """
+    from optimize.build.student import parameter_count
+
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        if path.name not in SHIPPED:
+            path.unlink()
+    compact = tokenizer.backend_tokenizer.to_str(pretty=False)
+    (folder / TOKENIZER_NAME).write_text(compact, encoding="utf-8")
+    manifest = Manifest(
+        format="torch",
+        parameters=parameter_count(model),
+        files=entries(folder),
+        libraries=library_versions(TRAIN_LIBRARIES),
+        **fields,
+    )
+    write_json(manifest, folder / MANIFEST_NAME)
+
+
+def derived(folder: Path, source: Manifest, own: dict[str, Any], **changes: Any) -> Manifest:
+    """The manifest of a model made from another one by the settings ``own``."""
+    fields = source.model_dump(exclude={"schema_version"}) | changes
+    fields["inputs"] = source.inputs | {"model": weights_digest(source)}
+    fields["libraries"] = library_versions(EXPORT_LIBRARIES)
+    fields["files"] = entries(folder)
+    fields["recipe"] = source.recipe | own
+    return Manifest.model_validate(fields)
+
+
+def weights_digest(manifest: Manifest) -> str:
+    """Digest of a model's weights file, as its manifest has it."""
+    name = next(name for name in (MODEL_NAME, "model.safetensors") if name in manifest.files)
+    return manifest.files[name].sha256
+
+
+def entries(folder: Path) -> dict[str, FileEntry]:
+    """Every file of a folder but its manifest."""
+    paths = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    return {path.name: FileEntry.of(path) for path in paths}
+
+
+def write_texts(splits: Splits, kit: Path) -> dict[str, str]:
+    """The evaluation splits as JSON Lines; returns their paths in the kit."""
+    (kit / "data").mkdir()
+    paths = {}
+    for name in ("validation", "test"):
+        paths[name] = f"data/{name}.jsonl"
+        with (kit / paths[name]).open("w", encoding="utf-8") as stream:
+            for text, label in zip(splits[name].texts, splits[name].labels, strict=True):
+                row = {"text": text, "label": splits.label_names[label]}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return paths
+
+
+def link(source: str, target: str) -> None:
+    """A hard link where the file system has them, a copy elsewhere: a kit repeats no bytes."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

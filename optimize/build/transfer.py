@@ -1,0 +1,116 @@
+"""The transfer set: every text that the student learns from, written to a file.
+
+The labelled training texts come first, in their order; then variations of them, and texts of the
+user's own, which carry no label: the teacher speaks for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from optimize.build.augment import augmented, nearest_words
+from optimize.build.data import Splits
+from optimize.build.losses import UNLABELLED
+from optimize.build.sources import read_unlabelled
+from optimize.settings import DataSettings, DistillSettings
+
+TEXTS_NAME = "texts.jsonl"
+LABELS_NAME = "labels.npy"
+
+
+class TransferSet:
+    """What :func:`write_transfer_set` left in a folder.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._texts = folder / TEXTS_NAME
+        self.labels: NDArray[np.int64] = np.load(folder / LABELS_NAME, allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def texts(self) -> Iterator[str]:
+        """The texts, one after the other."""
+        with self._texts.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
+
+
+def write_transfer_set(
+    splits: Splits,
+    settings: DistillSettings,
+    source: DataSettings,
+    folder: Path,
+    replacements: Mapping[str, list[str]] | None = None,
+) -> TransferSet:
+    """Write texts and labels.
+
+    Args:
+        splits: data; only ``train`` is read.
+        settings: what to add to it.
+        source: its ``text_column`` names the column of a file of one's own.
+        folder: gets the files.
+        replacements: words that each word can be replaced with, where the settings ask for it.
+    """
+    train = splits.train
+    made = augmented(
+        train.texts,
+        train.labels.tolist(),
+        settings.augment,
+        settings.seed,
+        settings.augment_kinds,
+        replacements,
+    )
+    count = _write(folder / TEXTS_NAME, _all(train.texts, made, settings, source))
+    unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)
+    np.save(folder / LABELS_NAME, np.concatenate([train.labels, unlabelled]))
+    return TransferSet(folder)
+
+
+def word_replacements(
+    texts: Iterable[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, list[str]]:
+    """For the words of the texts that are single tokens: the nearest of them by embedding.
+
+    Args:
+        texts: whose words replace each other.
+        model: its input embeddings are compared.
+        tokenizer: its own.
+    """
+    unknown = tokenizer.unk_token_id
+    ids: dict[str, int] = {}
+    for word in sorted({word for text in texts for word in text.casefold().split()}):
+        (pieces,) = tokenizer([word], add_special_tokens=False)["input_ids"]
+        if len(pieces) == 1 and pieces[0] != unknown:
+            ids[word] = pieces[0]
+    weights: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    vectors = weights.detach()[list(ids.values())].float().numpy()
+    return nearest_words(list(ids), vectors)
+
+
+def _all(
+    train: Iterable[str], made: Iterable[str], settings: DistillSettings, source: DataSettings
+) -> Iterator[str]:
+    yield from train
+    yield from made
+    if settings.transfer is not None:
+        yield from read_unlabelled(settings.transfer, source.text_column)
+
+
+def _write(path: Path, texts: Iterable[str]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for text in texts:
+            stream.write(json.dumps(text, ensure_ascii=False) + "\n")
+            count += 1
+    return count

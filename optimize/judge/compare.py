@@ -1,0 +1,288 @@
+"""Reports of several runs of one bundle side by side, such as those of a matrix of onnxruntimes.
+
+The runs were not interleaved, so that their times alone never fail a gate: a difference beyond the
+limit is inconclusive, and ``optimize duet`` decides it. Labels and load failures decide at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from optimize.judge.accuracy import differing, label_changes
+from optimize.judge.evidence import ratio_span
+from optimize.judge.kit import Examples
+from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, read_report
+from optimize.judge.regression import centre, relative_interval
+from optimize.judge.report import MARKS, Table
+from optimize.judge.stats import decide
+
+REPORT_NAME = "report.json"
+FAILURE_NAME = "failure.txt"
+ABSENT = "—"
+
+
+class CompareError(ValueError):
+    """Reports that cannot be compared; says which and why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, or why there is none.
+
+    Attributes:
+        name: ``onnxruntime VERSION``, or the folder's name.
+        report: what it found.
+        failure: why there is no report.
+    """
+
+    name: str
+    report: Report | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The later of two runs against the earlier, in one respect.
+
+    Attributes:
+        gate: ``speed[WORKLOAD]``, ``labels`` or ``loads``.
+        before: name of the earlier run.
+        after: name of the later one.
+        decides: whether it is a gate's verdict or only shown.
+    """
+
+    gate: str
+    before: str
+    after: str
+    verdict: Verdict
+    measured: str
+    reason: str
+    decides: bool
+    span: Span | None = None
+    texts: tuple[LabelChange, ...] = ()
+
+
+def read_runs(paths: Sequence[Path], variant: str) -> list[Run]:
+    """The runs, by rising version of onnxruntime; those without a report last.
+
+    Args:
+        paths: reports, or the folders that runs wrote with ``--out``.
+        variant: the one that is compared.
+
+    Raises:
+        CompareError: fewer than two, or they judged other texts or another bundle.
+    """
+    if len(paths) < 2:
+        raise CompareError(f"{len(paths)} report was given; two or more are compared")
+    runs = [_read(path, variant) for path in paths]
+    judged = [(run, run.report) for run in runs if run.report is not None]
+    for run, report in judged:
+        first_run, first = judged[0]
+        for what, ours, theirs in (
+            ("texts", report.data_digest, first.data_digest),
+            ("split", report.split, first.split),
+            ("bundle", _weights(report, variant), _weights(first, variant)),
+        ):
+            if ours != theirs:
+                raise CompareError(
+                    f"{run.name} judged another {what} than {first_run.name} ({ours[:12]} and "
+                    f"{theirs[:12]}); compare runs of one bundle on one kit"
+                )
+    return sorted(runs, key=lambda run: (run.report is None, _version(run.name)))
+
+
+def _read(path: Path, variant: str) -> Run:
+    folder = path if path.is_dir() else path.parent
+    file = path / REPORT_NAME if path.is_dir() else path
+    if not file.is_file():
+        said = folder / FAILURE_NAME
+        why = said.read_text(encoding="utf-8").strip() if said.is_file() else f"no {file}"
+        return Run(folder.name, failure=why)
+    report = read_report(file)
+    if variant not in report.variants:
+        raise CompareError(
+            f"{file} has no variant {variant!r} (it has {', '.join(report.variants)}); choose one "
+            "with --variant"
+        )
+    libraries = report.fingerprint.libraries
+    version = libraries.get("onnxruntime") or libraries.get(f"{variant}/onnxruntime")
+    return Run(version or folder.name, report)
+
+
+def _weights(report: Report, variant: str) -> str:
+    return report.variants[variant].model_sha256
+
+
+def _version(name: str) -> tuple[int, ...]:
+    parts = name.split(".")
+    return tuple(int(part) if part.isdigit() else -1 for part in parts)
+
+
+def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[Change]:
+    """Each run against the one before it; the newest against its predecessor decides on time."""
+    limit_log = -math.log1p(max_slowdown_pct / 100)
+    judged = [run for run in runs if run.report is not None]
+    found = [
+        Change("loads", ABSENT, run.name, "fail", "no report", run.failure, decides=True)
+        for run in runs
+        if run.report is None
+    ]
+    for place, (before, after) in enumerate(pairwise(judged), start=2):
+        newest = place == len(judged)
+        found += _speeds(before, after, variant, limit_log, decides=newest)
+        found.append(_labels(before, after, variant))
+    return found
+
+
+def _speeds(
+    before: Run, after: Run, variant: str, limit_log: float, *, decides: bool
+) -> list[Change]:
+    if before.report is None or after.report is None:
+        return []
+    found = []
+    shared = max(1, len(after.report.timing.series))
+    for workload, series in after.report.timing.series.items():
+        older = before.report.timing.series.get(workload, {}).get(variant)
+        newer = series.get(variant)
+        if older is None or newer is None:
+            continue
+        spans = [
+            centre(_block_logs(one), report.mode, shared)
+            for one, report in ((older, before.report), (newer, after.report))
+        ]
+        # log(t_before / t_after): above zero, the later run is faster.
+        interval = relative_interval(*spans)
+        estimate = float(np.median(_block_logs(older)) - np.median(_block_logs(newer)))
+        good = decide(interval, limit_log) == "pass"
+        found.append(
+            Change(
+                f"speed[{workload}]",
+                before.name,
+                after.name,
+                "pass" if good else "inconclusive",
+                f"{math.exp(estimate):.2f}×",
+                "two runs apart in time"
+                if good
+                else "two runs apart in time cannot say; `optimize duet` does",
+                decides,
+                ratio_span(interval),
+            )
+        )
+    return found
+
+
+def _block_logs(series: Series) -> list[float]:
+    """Log of each replicate's median block, seconds per call."""
+    return [float(np.log(np.median(blocks))) for blocks in series.blocks_s if blocks]
+
+
+def _labels(before: Run, after: Run, variant: str) -> Change:
+    old, new = before.report, after.report
+    if old is None or new is None:
+        raise CompareError("labels of a run without a report")
+    split = new.split
+    first, second = old.predictions[split][variant], new.predictions[split][variant]
+    by_batch = {row for one in (old, new) for row in one.batch_changes.get(variant, ())}
+    rows = [row for row in differing(first, second) if row not in by_batch]
+    texts = new.texts or old.texts
+    named: tuple[LabelChange, ...] = ()
+    if texts and new.label_names:
+        examples = Examples(tuple(texts), np.asarray(new.labels))
+        every = label_changes(first, second, examples, new.label_names)
+        chosen = {texts[row] for row in rows}
+        named = tuple(change for change in every if change.text in chosen)
+    others = len(differing(first, second)) - len(rows)
+    return Change(
+        "labels",
+        before.name,
+        after.name,
+        "fail" if rows else "pass",
+        f"{len(rows)} of {len(second.labels)} changed",
+        f"{others} more change by batch alone",
+        decides=True,
+        texts=named,
+    )
+
+
+def verdict(found: Sequence[Change]) -> Verdict:
+    """Fail if a deciding change fails, else inconclusive if one is, else pass."""
+    verdicts = {change.verdict for change in found if change.decides}
+    if "fail" in verdicts or not verdicts:
+        return "fail"
+    return "inconclusive" if "inconclusive" in verdicts else "pass"
+
+
+def run_table(runs: Sequence[Run], variant: str) -> Table:
+    """One row a run: times, throughput, start-up, memory, accuracy, labels changed since the first.
+
+    Throughput is that of the workload with the largest batch.
+    """
+    first = next((run.report for run in runs if run.report is not None), None)
+    if first is None:
+        return ["onnxruntime", "no run could be judged"], [[run.name, run.failure] for run in runs]
+    workloads = list(first.timing.series)
+    header = ["onnxruntime", *(f"{name}, ms" for name in workloads), "texts/s", "start-up"]
+    header += ["peak memory", f"{first.split} accuracy", "labels changed"]
+    rows = []
+    for run in runs:
+        if run.report is None:
+            rows.append([run.name, "failed to load", *[ABSENT] * (len(header) - 2)])
+            continue
+        rows.append([run.name, *_cells(run.report, first, variant, workloads)])
+    return header, rows
+
+
+def _cells(report: Report, first: Report, variant: str, workloads: Sequence[str]) -> list[str]:
+    timing = report.timing
+    cells = []
+    for name in workloads:
+        p50 = timing.series[name][variant].p50_ms
+        base = first.timing.series[name][variant].p50_ms
+        ratio = "" if p50 is None or not base else f"  {base / p50:.2f}×"
+        cells.append(ABSENT if p50 is None else f"{p50:.2f}{ratio}")
+    cells.append(f"{throughput(report, variant):,.0f}")
+    cells.append(f"{float(np.median(timing.startup_s[variant])):.2f} s")
+    cells.append(f"{float(np.median(timing.peak_rss_bytes[variant])) / 2**20:.0f} MiB")
+    cells.append(f"{100 * report.scores[report.split][variant].accuracy:.2f} %")
+    answers = [one.predictions[one.split][variant] for one in (first, report)]
+    return [*cells, str(len(differing(*answers)))]
+
+
+def throughput(report: Report, variant: str) -> float:
+    """Texts a second in the workload with the largest batch; NaN where none was timed."""
+    sizes = report.timing.batch_sizes
+    name = max(sizes, key=lambda workload: sizes[workload])
+    p50 = report.timing.series[name][variant].p50_ms
+    return math.nan if p50 is None else sizes[name] / p50 * 1000
+
+
+def change_table(found: Sequence[Change]) -> Table:
+    """One row a change between neighbours."""
+    rows = []
+    for change in found:
+        span = change.span
+        ends = "" if span is None else f" [{_end(span.low)}, {_end(span.high)}]"
+        mark = MARKS[change.verdict] if change.decides else "shown only"
+        row = [f"{change.before} → {change.after}", change.gate, change.measured + ends]
+        rows.append([*row, change.reason, mark])
+    return ["versions", "gate", "measured", "reason", "verdict"], rows
+
+
+def _end(value: float | None) -> str:
+    return "…" if value is None else f"{value:.2f}"
+
+
+def text_lines(found: Sequence[Change]) -> list[str]:
+    """The texts whose label changed, worst first."""
+    return [
+        f"{change.before} → {change.after}: {text.text!r} ({text.truth}): {text.before} "
+        f"{text.before_confidence:.2f} → {text.after} {text.after_confidence:.2f}"
+        for change in found
+        for text in change.texts
+    ]
