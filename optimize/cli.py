@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from optimize import __version__, settings
 from optimize.records import KIT_NAME
 from optimize.settings import DEFAULT_RECIPE, Settings
 
 SCHEMAS = ("bundle", "kit", "report", "recipe")
+Commands = Any  # argparse names the type of its subparsers with an underscore
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
 
 
@@ -41,12 +43,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_making(commands)
+    _add_judging(commands)
+    _add_using(commands)
+    return parser
 
+
+def _add_making(commands: Commands) -> None:
     run = commands.add_parser("run", help="build, judge, and write the report")
     _add_recipe(run)
     run.add_argument("--quick", action="store_true", help="three replicates")
     run.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
     run.add_argument("--baseline", metavar="FILE|BUNDLE|git:REV", help="must not be worse than it")
+    _add_policy(run)
     run.set_defaults(run=_run)
 
     build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
@@ -67,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
     tune.set_defaults(run=_tune)
 
+    check = commands.add_parser("check", help="check recipe and data; trains nothing")
+    _add_recipe(check)
+    check.set_defaults(run=_check)
+
+
+def _add_judging(commands: Commands) -> None:
     show = commands.add_parser("report", help="show a stored report")
     show.add_argument("file", type=Path, help="report.json of a run")
     show.add_argument("--svg", type=Path, help="write it as a picture instead")
@@ -77,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--variant", default="student-int8", help="the one to compare")
     compare.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
     compare.add_argument("--out", type=Path, help="write compare.md and compare.svg here")
+    _add_policy(compare)
     compare.set_defaults(run=_compare)
 
     duet = commands.add_parser("duet", help="one bundle under several interpreters, interleaved")
@@ -94,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     duet.add_argument("--threads", type=int, default=0)
     duet.add_argument("--quick", action="store_true", help="three replicates")
     duet.add_argument("--out", type=Path, help="folder of the report")
+    _add_policy(duet)
     duet.set_defaults(run=_duet)
 
     baseline = commands.add_parser("baseline", help="keep a report as the baseline")
@@ -104,24 +121,29 @@ def _parser() -> argparse.ArgumentParser:
     save.add_argument("--out", type=Path, default=Path("baseline.json"), help="file to write")
     save.set_defaults(run=_save_baseline)
 
+
+def _add_using(commands: Commands) -> None:
     schema = commands.add_parser("schema", help="print the JSON Schema of a stored file")
     schema.add_argument("record", choices=SCHEMAS)
     schema.set_defaults(run=_schema)
-
-    check = commands.add_parser("check", help="check recipe and data; trains nothing")
-    _add_recipe(check)
-    check.set_defaults(run=_check)
 
     predict = commands.add_parser("predict", help="label texts with a bundle")
     predict.add_argument("bundle", type=Path)
     predict.add_argument("texts", nargs="*", help="texts; standard input, line by line, if none")
     predict.set_defaults(run=_predict)
-    return parser
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="shipped recipe or TOML file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inconclusive",
+        choices=("fail", "warn", "pass"),
+        help="what an undecided verdict does; by default the exit code is 2",
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, str]:
@@ -161,7 +183,7 @@ def _run(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
     print(f"report: {arguments.out / 'report.json'}")
-    return EXIT_CODES[report.verdict]
+    return _exit_code(report.verdict, arguments)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -239,7 +261,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         text = "\n\n".join(part for part in parts if part) + "\n"
         (arguments.out / "compare.md").write_text(text, encoding="utf-8")
         plot_runs(runs, arguments.variant, arguments.out / "compare.svg")
-    return EXIT_CODES[verdict]
+    return _exit_code(verdict, arguments)
 
 
 def _duet(arguments: argparse.Namespace) -> int:
@@ -259,7 +281,17 @@ def _duet(arguments: argparse.Namespace) -> int:
         write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
-    return EXIT_CODES[report.verdict]
+    return _exit_code(report.verdict, arguments)
+
+
+def _exit_code(verdict: str, arguments: argparse.Namespace) -> int:
+    """The verdict's, or what ``--inconclusive`` makes of an undecided one."""
+    policy = arguments.inconclusive
+    if verdict != "inconclusive" or policy is None:
+        return EXIT_CODES[verdict]
+    if policy == "warn":
+        print("optimize: the verdict is INCONCLUSIVE", file=sys.stderr)
+    return EXIT_CODES["fail" if policy == "fail" else "pass"]
 
 
 def _recipe_options(arguments: argparse.Namespace) -> list[str]:

@@ -90,19 +90,15 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_backbone(tmp_path_factory.mktemp("backbone"))
 
 
-@pytest.fixture(scope="session")
-def tiny_recipe(
-    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_backbone: Path
-) -> Path:
+def write_tiny_recipe(path: Path, data: Path, backbone: Path) -> Path:
     """A recipe whose whole chain takes seconds."""
-    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
     path.write_text(
         f"""
 [data]
-source = {json.dumps(str(tiny_data))}
+source = {json.dumps(str(data))}
 
 [teacher]
-checkpoint = {json.dumps(str(tiny_backbone))}
+checkpoint = {json.dumps(str(backbone))}
 epochs = 12
 batch_size = 8
 learning_rate = 5e-3
@@ -137,18 +133,33 @@ texts = 8
 
 
 @pytest.fixture(scope="session")
+def tiny_recipe(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_backbone: Path
+) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    return write_tiny_recipe(path, tiny_data, tiny_backbone)
+
+
+@pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
-def tiny_kit(tiny_cache: Path, tiny_recipe: Path) -> Path:
-    """A kit built by the real pipeline; do not change it, copy it."""
+def tiny_kit(request: pytest.FixtureRequest) -> Path:
+    """A kit built by the real pipeline; do not change it, copy it.
+
+    Where there is no torch, it was built elsewhere by tests/tiny_kit.py.
+    """
+    built = os.environ.get("OPTIMIZE_TINY_KIT")
+    if built:
+        return Path(built)
     from optimize import settings
     from optimize.build.pipeline import build
 
-    chosen, _ = settings.load(str(tiny_recipe))
-    return build(chosen, lambda line: None, tiny_cache)
+    chosen, _ = settings.load(str(request.getfixturevalue("tiny_recipe")))
+    cache: Path = request.getfixturevalue("tiny_cache")
+    return build(chosen, lambda line: None, cache)
 
 
 SECONDS = ((0.1, 0.2, 0.30000000000000004), (0.7, 0.1234567890123456, 1e-9))

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx_bytes import field, node, tensor
+from onnx_bytes import model as hand_made
 
-from optimize import BundleError, Classifier, Prediction
+from optimize import BundleError, Classifier, Prediction, runtime
 from optimize.runtime import softmax
 
 TEXTS = (
@@ -303,9 +305,63 @@ def test_torch_folder(tiny_kit):
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])
 def test_garbage_model_with_the_right_digest(bundle, content):
     put(bundle, "model.onnx", content)
+    assert refusal(bundle).startswith(f"{bundle / 'model.onnx'} is not an ONNX model: ")
+
+
+def test_model_that_onnxruntime_refuses(bundle):
+    """It reads as a model, and is none that runs."""
+    put(bundle, "model.onnx", hand_made(node("NoSuchOperator"), ("", 17)))
     told = refusal(bundle)
     assert told.startswith("onnxruntime ")
     assert f" cannot load {bundle / 'model.onnx'}: " in told
+
+
+def test_custom_operators_are_refused(bundle):
+    put(bundle, "model.onnx", hand_made(node("Mine", "my.domain"), ("", 17)))
+    assert "needs the custom operators my.domain:Mine" in refusal(bundle)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../../etc/passwd"])
+def test_external_data_is_refused(bundle, location):
+    graph = node("MatMul") + field(5, tensor("w", location))
+    put(bundle, "model.onnx", hand_made(graph, ("", 17)))
+    assert f"keeps tensors in {location}" in refusal(bundle)
+
+
+def test_model_that_is_too_new_names_the_runtime_that_it_needs(bundle, monkeypatch):
+    monkeypatch.setattr(runtime, "FIRST_WITH_OPSET", {16: (1, 10), 99: (99, 1)})
+    put(bundle, "model.onnx", hand_made(node("NoSuchOperator"), ("", 17)))
+    told = refusal(bundle)
+    assert "opset 17 needs onnxruntime ≥ 99.1; this is " in told
+    monkeypatch.setattr(runtime, "FIRST_WITH_OPSET", {16: (1, 10)})
+    assert "opset 17 is newer than this version of optimize knows" in refusal(bundle)
+
+
+def test_file_that_is_too_large_is_not_read(bundle, monkeypatch):
+    monkeypatch.setattr(runtime, "LARGEST_BYTES", 1000)
+    assert "above the 1,000 allowed" in refusal(bundle)
+
+
+def test_out_of_scope_bias_moves_answers_and_is_part_of_the_probabilities(int8, bundle):
+    label = int8.labels[1]
+    edit(bundle, out_of_scope={"label": label, "bias": 1000.0})
+    biased = Classifier(bundle, threads=1)
+    np.testing.assert_array_equal(biased.logits(TEXTS), int8.logits(TEXTS))
+    assert {answer.label for answer in biased.predict(TEXTS)} == {label}
+    np.testing.assert_allclose(biased.predict_proba(TEXTS)[:, 1], 1.0)
+
+
+def test_out_of_scope_label_must_be_one_of_the_labels(bundle):
+    edit(bundle, out_of_scope={"label": "nobody", "bias": 1.0})
+    assert "out_of_scope.label 'nobody' is not one of labels" in refusal(bundle)
+
+
+def test_manifest_of_the_first_schema_is_read(int8, bundle):
+    path = bundle / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["out_of_scope"]
+    path.write_text(json.dumps(content | {"schema_version": 1}))
+    np.testing.assert_array_equal(Classifier(bundle, threads=1).logits(TEXTS), int8.logits(TEXTS))
 
 
 @pytest.mark.parametrize("content", [b"{}", b"\xff"])

@@ -249,7 +249,7 @@ def _token_mean(each: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of each example, then over examples."""
     kept = mask.to(each.dtype)
     means: Tensor = (each * kept).sum(dim=-1) / kept.sum(dim=-1)
-    return means.mean()
+    return means.mean()  # type: ignore[no-any-return]
 
 
 def _check_temperature(temperature: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,14 +36,18 @@ class Run:
     """One run, or why there is none.
 
     Attributes:
-        name: ``onnxruntime VERSION``, or the folder's name.
+        name: version of onnxruntime, with Python's where there are several; or the folder's name.
         report: what it found.
         failure: why there is no report.
+        runtime: version of onnxruntime.
+        python: major and minor version of Python.
     """
 
     name: str
     report: Report | None = None
     failure: str = ""
+    runtime: str = ""
+    python: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,16 @@ def read_runs(paths: Sequence[Path], variant: str) -> list[Run]:
     """The runs, by rising version of onnxruntime; those without a report last.
 
     Args:
-        paths: reports, or the folders that runs wrote with ``--out``.
+        paths: reports, folders that runs wrote with ``--out``, or a folder of such folders.
         variant: the one that is compared.
 
     Raises:
         CompareError: fewer than two, or they judged other texts or another bundle.
     """
-    if len(paths) < 2:
-        raise CompareError(f"{len(paths)} report was given; two or more are compared")
-    runs = [_read(path, variant) for path in paths]
+    places = [place for path in paths for place in _places(path)]
+    if len(places) < 2:
+        raise CompareError(f"{len(places)} report was given; two or more are compared")
+    runs = [_read(place, variant) for place in places]
     judged = [(run, run.report) for run in runs if run.report is not None]
     for run, report in judged:
         first_run, first = judged[0]
@@ -94,7 +99,28 @@ def read_runs(paths: Sequence[Path], variant: str) -> list[Run]:
                     f"{run.name} judged another {what} than {first_run.name} ({ours[:12]} and "
                     f"{theirs[:12]}); compare runs of one bundle on one kit"
                 )
-    return sorted(runs, key=lambda run: (run.report is None, _version(run.name)))
+    return sorted(_named(runs), key=lambda run: (run.report is None, run.python, _version(run)))
+
+
+def _places(path: Path) -> list[Path]:
+    if not path.is_dir() or _is_run(path):
+        return [path]
+    return sorted(inner for inner in path.iterdir() if _is_run(inner)) or [path]
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (REPORT_NAME, FAILURE_NAME))
+
+
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """With Python's version in the name, where one onnxruntime was judged under several."""
+    runtimes = [run.runtime for run in runs if run.report is not None]
+    return [
+        replace(run, name=f"{run.runtime} (Python {run.python})")
+        if run.report is not None and runtimes.count(run.runtime) > 1
+        else run
+        for run in runs
+    ]
 
 
 def _read(path: Path, variant: str) -> Run:
@@ -111,31 +137,40 @@ def _read(path: Path, variant: str) -> Run:
             "with --variant"
         )
     libraries = report.fingerprint.libraries
-    version = libraries.get("onnxruntime") or libraries.get(f"{variant}/onnxruntime")
-    return Run(version or folder.name, report)
+    runtime, python = (
+        libraries.get(name) or libraries.get(f"{variant}/{name}") or ""
+        for name in ("onnxruntime", "python")
+    )
+    minor = ".".join(python.split(".")[:2])
+    return Run(runtime or folder.name, report, runtime=runtime, python=minor)
 
 
 def _weights(report: Report, variant: str) -> str:
     return report.variants[variant].model_sha256
 
 
-def _version(name: str) -> tuple[int, ...]:
-    parts = name.split(".")
+def _version(run: Run) -> tuple[int, ...]:
+    parts = run.runtime.split(".")
     return tuple(int(part) if part.isdigit() else -1 for part in parts)
 
 
 def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[Change]:
-    """Each run against the one before it; the newest against its predecessor decides on time."""
+    """Each run against the one before it under the same Python.
+
+    The newest onnxruntime against its predecessor decides on time; the others are shown.
+    """
     limit_log = -math.log1p(max_slowdown_pct / 100)
     judged = [run for run in runs if run.report is not None]
+    pairs = [pair for pair in pairwise(judged) if pair[0].python == pair[1].python]
+    newest = max((_version(after) for _, after in pairs), default=())
     found = [
         Change("loads", ABSENT, run.name, "fail", "no report", run.failure, decides=True)
         for run in runs
         if run.report is None
     ]
-    for place, (before, after) in enumerate(pairwise(judged), start=2):
-        newest = place == len(judged)
-        found += _speeds(before, after, variant, limit_log, decides=newest)
+    for before, after in pairs:
+        decides = _version(after) == newest
+        found += _speeds(before, after, variant, limit_log, decides=decides)
         found.append(_labels(before, after, variant))
     return found
 

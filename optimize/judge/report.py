@@ -37,17 +37,19 @@ def variant_table(report: Report) -> Table:
     workloads = list(report.timing.series)
     header = ["variant", "params", "size"]
     header += [f"{name}, ms" for name in workloads]
-    header += [f"{report.split} accuracy", "drop", "verdict"]
+    header += [f"{report.split} accuracy", "drop", "ECE", "verdict"]
     rows = []
     for name, facts in report.variants.items():
         share = 100 * facts.size_bytes / report.variants[base_variant(report)].size_bytes
         size = f"{facts.size_bytes / 1e6:.1f} MB\n{share:.1f} %"
         row = [name, f"{facts.parameters / 1e6:.1f} M", size]
         if facts.missing is not None:
-            row += ["not measurable", *[ABSENT] * (len(workloads) + 1), facts.missing]
+            row += ["not measurable", *[ABSENT] * (len(workloads) + 2), facts.missing]
         else:
             row += [_time_cell(report, name, workload) for workload in workloads]
-            row += [_accuracy_cell(report.scores[report.split][name]), _drop_cell(report, name)]
+            scores = report.scores[report.split][name]
+            row += [_accuracy_cell(scores), _drop_cell(report, name)]
+            row.append(f"{scores.calibration_error:.3f}")
             row.append(_verdict_of(name, report.gates))
         rows.append(row)
     return header, rows

@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 
 from optimize.build.losses import (
     UNLABELLED,
+    cosine_loss,
+    decoupled_loss,
     distillation_loss,
+    hidden_loss,
+    logit_loss,
     pooled_loss,
+    relation_loss,
     soft_target_loss,
 )
 
@@ -86,3 +91,97 @@ def test_pooled_loss_has_no_scale(teacher, scale):
     student = teacher * 0.5
     expected = pooled_loss(student, teacher)
     assert torch.allclose(pooled_loss(scale * student, scale * teacher), expected, rtol=1e-3)
+
+
+def test_decoupled_parts_make_up_kl():
+    """Zhao et al. 2022, equation 5, at T = 1: KL of the target + (1 − p) · KL of the others."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 1, 5, generator=generator)
+    target = teacher.argmax(dim=-1)
+    certainty = teacher.softmax(dim=-1)[0, target].item()
+    whole = soft_target_loss(student, teacher, 1.0)
+    assert torch.allclose(decoupled_loss(student, teacher, 1.0, 1 - certainty), whole, atol=1e-6)
+
+
+@given(logits, logits, temperatures)
+def test_decoupled_loss_is_zero_for_the_teacher_and_never_negative(student, teacher, temperature):
+    assert decoupled_loss(student, teacher, temperature, 8.0).item() >= -1e-4
+    assert abs(decoupled_loss(teacher, teacher, temperature, 8.0).item()) < 1e-4
+
+
+@given(logits, logits, st.floats(-3, 3))
+def test_logit_loss_does_not_see_a_shift(student, teacher, shift):
+    plain = logit_loss(student, teacher)
+    assert torch.allclose(logit_loss(student + shift, teacher), plain, atol=1e-3)
+    assert logit_loss(teacher, teacher).item() == 0
+
+
+def test_logit_loss_by_hand():
+    # centred: (1, −1) against (0, 0)
+    assert logit_loss(torch.tensor([[3.0, 1.0]]), torch.tensor([[5.0, 5.0]])).item() == 1
+
+
+@pytest.mark.parametrize(("other", "expected"), [((1, 1), 0), ((-3, -3), 2), ((1, -1), 1)])
+def test_cosine_loss_by_hand(other, expected):
+    found = cosine_loss(torch.tensor([other], dtype=torch.float32), torch.tensor([[2.0, 2.0]]))
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
+def states(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_hidden_loss_is_the_mean_of_layers_and_does_not_see_padding():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    teacher = [states(2, 3, 4, seed=1), states(2, 3, 4, seed=2)]
+    zeros = [torch.zeros(2, 3, 4)] * 2
+    assert hidden_loss(teacher, teacher, mask).item() == 0
+    assert hidden_loss(zeros, teacher, mask).item() == pytest.approx(1, rel=1e-5)
+    assert hidden_loss([teacher[0], zeros[1]], teacher, mask).item() == pytest.approx(0.5, rel=1e-5)
+    padded = [layer.clone() for layer in teacher]
+    padded[0][0, 2] = 99
+    assert hidden_loss(padded, teacher, mask).item() == 0
+    with pytest.raises(ValueError, match="1 layers of the student stand for 2"):
+        hidden_loss(teacher[:1], teacher, mask)
+
+
+def test_relations_need_no_equal_width_and_do_not_see_padding():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    teacher = [states(2, 3, 8, seed=kind) for kind in range(3)]
+    assert relation_loss(teacher, teacher, mask, 2).item() == pytest.approx(0, abs=1e-6)
+    # Twice the width at 1/2^(1/4) of the size: the same products over √d, the same relations.
+    wide = [torch.cat([kind, kind], dim=-1) * 2**-0.25 for kind in teacher]
+    regrouped = [kind.view(2, 3, 2, 2, 4).transpose(2, 3).reshape(2, 3, 16) for kind in wide]
+    assert relation_loss(regrouped, teacher, mask, 2).item() == pytest.approx(0, abs=1e-5)
+    other = [states(2, 3, 8, seed=9 + kind) for kind in range(3)]
+    plain = relation_loss(other, teacher, mask, 2).item()
+    assert plain > 0.01
+    for kind in other:
+        kind[0, 2] = 99
+    assert relation_loss(other, teacher, mask, 2).item() == pytest.approx(plain, rel=1e-5)
+    with pytest.raises(ValueError, match=r"set distill\.relation_heads"):
+        relation_loss(teacher, teacher, mask, 3)
+
+
+@pytest.mark.parametrize("loss", ["logits", "pooled", "cosine", "hidden", "relations", "decoupled"])
+def test_each_loss_leads_downhill(loss):
+    """Gradient descent on it brings the student to the teacher."""
+    mask = torch.ones(4, 3, dtype=torch.int64)
+    teacher = states(4, 3, 8, seed=1)
+    student = states(4, 3, 8, seed=2).requires_grad_()
+    flat = slice(None), 0
+    losses = {
+        "logits": lambda: logit_loss(student[flat], teacher[flat]),
+        "pooled": lambda: pooled_loss(student[flat], teacher[flat]),
+        "cosine": lambda: cosine_loss(student[flat], teacher[flat]),
+        "hidden": lambda: hidden_loss([student], [teacher], mask),
+        "relations": lambda: relation_loss([student] * 3, [teacher] * 3, mask, 2),
+        "decoupled": lambda: decoupled_loss(student[flat], teacher[flat], 2.0, 4.0),
+    }
+    optimizer = torch.optim.Adam([student], lr=0.05)
+    first = losses[loss]().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        losses[loss]().backward()
+        optimizer.step()
+    assert losses[loss]().item() < 0.05 * first

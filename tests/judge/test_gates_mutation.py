@@ -134,3 +134,22 @@ def test_a_limit_by_workload_and_isa_wins():
 def test_a_misspelt_gate_is_refused():
     with pytest.raises(ValueError, match=r"gates\.size"):
         parse({"gates": {"size": {"kind": "size", "min_reduction": 80}}}, "recipe")
+
+
+LABELS_GATE = {
+    "labels": {"kind": "labels", "candidate": "student-int8", "reference": "teacher-torch"}
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "by_batch", "expected"),
+    [(0, (), "pass"), (1, (), "fail"), (1, (0,), "pass"), (2, (0,), "fail"), (1, (1,), "fail")],
+)
+def test_labels_gate_lets_only_those_pass_that_hang_on_the_batch(wrong, by_batch, expected):
+    import dataclasses
+
+    changed = dataclasses.replace(evidence(wrong=wrong), batch_changes={"student-int8": by_batch})
+    judge = {"variants": ["teacher-torch", "student-int8"]}
+    gates = parse({"judge": judge, "gates": LABELS_GATE}, "test").active_gates
+    (result,) = decide_all(gates, changed, ("typical",))
+    assert result.verdict == expected

@@ -1,0 +1,106 @@
+"""Peak memory of scoring and training as the number of texts grows, on synthetic data.
+
+    python -m optimize.build.scale [--texts 15000 1000000]
+
+Each size runs in a process of its own, with a tiny model, so that the texts and what is stored of
+them are what could grow. Prints the peak of each and its growth over the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ONE = "--one"
+LABELS = 150
+WORDS = 2000
+
+
+def synthetic_texts(count: int) -> Iterator[str]:
+    """So many texts of 5 to 14 words, one at a time."""
+    for row in range(count):
+        length = 5 + row % 10
+        yield " ".join(f"w{(row * 31 + place * 17) % WORDS}" for place in range(length))
+
+
+def peak_of(texts: int, work: Path) -> int:
+    """Score and train on so many texts; returns this process's peak memory in bytes."""
+    import numpy as np
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    from optimize.build.distill import DistillationTrainer
+    from optimize.build.lessons import Lessons
+    from optimize.build.logits import Targets, score
+    from optimize.build.losses import UNLABELLED
+    from optimize.build.tokens import tokenise
+    from optimize.build.training import PaddingCollator, Run
+    from optimize.machine import peak_rss_bytes
+    from optimize.settings import DistillSettings
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: place for place, word in enumerate(specials)}
+    vocabulary |= {f"w{word}": len(vocabulary) + word for word in range(WORDS)}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]"
+    )
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=LABELS,
+    )
+    model = BertForSequenceClassification(config)
+    tokens = tokenise(synthetic_texts(texts), tokenizer, 32, work / "tokens")
+    score(model, tokens, work, lambda line: None)
+    settings = DistillSettings(epochs=1, batch_size=256, pooled=1.0, precision="fp32")
+    labels = np.full(texts, UNLABELLED, dtype=np.int64)
+    trainer = DistillationTrainer(
+        settings=settings,
+        lessons=Lessons(tokens, labels, Targets.read(work)),
+        run=Run(work / "run", lambda line: None),
+        model=model,
+        data_collator=PaddingCollator(tokenizer),
+    )
+    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+    trainer.args.load_best_model_at_end = False
+    trainer.train()
+    return peak_rss_bytes()
+
+
+def peak_in_a_process(texts: int) -> int:
+    """The same in a fresh process."""
+    with TemporaryDirectory() as work:
+        command = [sys.executable, "-m", "optimize.build.scale", ONE, str(texts), work]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the peak of each size."""
+    parser = argparse.ArgumentParser(description="Peak memory by the number of texts.")
+    parser.add_argument("--texts", type=int, nargs="+", default=[15_000, 1_000_000])
+    first = 0
+    for texts in parser.parse_args(argv).texts:
+        peak = peak_in_a_process(texts)
+        first = first or peak
+        growth = 100 * (peak / first - 1)
+        sys.stdout.write(f"{texts:>10,} texts  {peak / 2**20:7.0f} MiB  {growth:+.1f} %\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [ONE]:
+        sys.stdout.write(f"{peak_of(int(sys.argv[2]), Path(sys.argv[3]))}\n")
+        raise SystemExit(0)
+    raise SystemExit(main())

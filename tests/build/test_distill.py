@@ -1,0 +1,330 @@
+"""The trainer that joins the losses, what it leaves behind, and what a killed run comes back to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from optimize.build import checkpoint, data
+from optimize.build.distill import DistillationTrainer, distill
+from optimize.build.lessons import Lessons
+from optimize.build.logits import Targets, Wanted, score
+from optimize.build.losses import distillation_loss
+from optimize.build.projections import DistillError
+from optimize.build.store import Rows
+from optimize.build.student import classification_head
+from optimize.build.tokens import tokenise
+from optimize.build.training import PaddingCollator, Run, last_whole_checkpoint, tokenised
+from optimize.settings import DataSettings, DistillSettings
+
+LENGTH = 32
+FIXED = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "precision": "fp32", "alpha": 0.5}
+
+
+def silent(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_data):
+    return data.load(DataSettings(source=str(tiny_data)))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_backbone):
+    return checkpoint.load_tokenizer(str(tiny_backbone))
+
+
+def targets_of(labels, folder):
+    """A teacher that is sure of these labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "logits.npy", np.eye(3, dtype=np.float32)[labels] * 8)
+    return Targets.read(folder)
+
+
+def lessons_of(splits, tokenizer, folder, targets=None, *, kin=False):
+    tokens = tokenise(splits.train.texts, tokenizer, LENGTH, folder / "tokens")
+    targets = targets or targets_of(splits.train.labels, folder)
+    return Lessons(tokens, splits.train.labels, targets, kin)
+
+
+def run_of(folder, **more):
+    return Run(folder / "run", silent, **more)
+
+
+def student_of(splits, backbone):
+    return checkpoint.load_backbone(str(backbone), splits.label_names)
+
+
+def trained(splits, backbone, folder, targets=None, *, kin=False, watch=(), **change):
+    tokenizer = checkpoint.load_tokenizer(str(backbone))
+    torch.manual_seed(0)
+    student = student_of(splits, backbone)
+    lessons = lessons_of(splits, tokenizer, folder, targets, kin=kin)
+    settings = DistillSettings(**FIXED | change)
+    run = run_of(folder, watch=tuple(watch))
+    return distill(settings, (student, tokenizer), lessons, splits.validation, LENGTH, run)
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_weights(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], msg=name)
+
+
+def test_trainers_loss_is_the_pure_function(splits, tiny_backbone, tokenizer, tmp_path):
+    settings = DistillSettings(**FIXED | {"temperature": 3.0, "alpha": 0.3})
+    lessons = lessons_of(splits, tokenizer, tmp_path)
+    trainer = DistillationTrainer(
+        settings=settings,
+        lessons=lessons,
+        run=run_of(tmp_path),
+        model=student_of(splits, tiny_backbone),
+        data_collator=PaddingCollator(tokenizer),
+        eval_dataset=tokenised(splits.validation.texts, None, tokenizer, LENGTH),
+    )
+    batch = lessons.batch([2, 0, 1])
+    assert batch["teacher_logits"].argmax(dim=1).tolist() == splits.train.labels[[2, 0, 1]].tolist()
+    with torch.inference_mode():
+        loss, outputs = trainer.compute_loss(trainer.own, batch, return_outputs=True)
+        expected = distillation_loss(
+            outputs["logits"], batch["teacher_logits"], batch["labels"], 3.0, 0.3
+        )
+        assert torch.allclose(loss, expected)
+        del batch["teacher_logits"]
+        hard = torch.nn.functional.cross_entropy(outputs["logits"], batch["labels"])
+        assert torch.allclose(trainer.compute_loss(trainer.own, batch), hard)
+
+
+def test_student_learns_from_the_teacher_alone(splits, tiny_backbone, tokenizer, tmp_path):
+    """alpha = 0 and a teacher that turns every label round: the student follows the teacher."""
+    original = splits.train.labels
+    turned = (original + 1) % 3
+    # The epoch that does best on validation is kept: its labels are turned round as well.
+    found = replace(splits.validation, labels=(splits.validation.labels + 1) % 3)
+    splits = replace(splits, validation=found)
+    targets = targets_of(turned, tmp_path)
+    model = trained(
+        splits, tiny_backbone, tmp_path, targets, alpha=0.0, temperature=1.0, epochs=24
+    ).eval()
+    rows = tokenised(splits.train.texts, None, tokenizer, LENGTH)
+    with torch.inference_mode():
+        answers = model(**PaddingCollator(tokenizer)(list(rows))).logits.argmax(-1).numpy()
+    # By the labels, every one of these answers is wrong.
+    assert (answers == turned).mean() > 0.6 > (answers == original).mean()
+
+
+def test_frozen_embeddings_do_not_move(splits, tiny_backbone, tmp_path):
+    old = student_of(splits, tiny_backbone).get_input_embeddings().weight
+    for frozen in (True, False):
+        folder = tmp_path / str(frozen)
+        model = trained(splits, tiny_backbone, folder, freeze_embeddings=frozen)
+        assert torch.equal(model.get_input_embeddings().weight, old) is frozen
+
+
+@pytest.fixture(scope="module")
+def scored(splits, tiny_kit, tmp_path_factory):
+    """What the tiny kit's teacher says, all its inner states included."""
+    folder = tmp_path_factory.mktemp("scored")
+    teacher = str(tiny_kit / "teacher-torch")
+    model, own = checkpoint.load_classifier(teacher), checkpoint.load_tokenizer(teacher)
+    tokens = tokenise(splits.train.texts, own, LENGTH, folder / "tokens")
+    score(model, tokens, folder, silent, Wanted(hidden=(1, 2), relations=2))
+    return Targets.read(folder)
+
+
+STATES = (
+    {"pooled": 1.0},
+    {"cosine": 1.0},
+    {"hidden": 1.0},
+    {"relations": 1.0, "relation_heads": 4},
+    {"decoupled": 1.0, "kl": 0.0},
+    {"logits": 0.1},
+    {"pooled": 1.0, "hidden": 1.0, "representation_epochs": 2},
+)
+
+
+@pytest.mark.parametrize("losses", STATES, ids="-".join)
+def test_each_loss_teaches_and_leaves_no_trace(losses, splits, tiny_backbone, scored, tmp_path):
+    untaught = trained(splits, tiny_backbone, tmp_path / "plain", scored)
+    model = trained(splits, tiny_backbone, tmp_path / "taught", scored, **losses)
+    plain = student_of(splits, tiny_backbone)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert not classification_head(model)._forward_pre_hooks
+    # The loss counts: its student is another one.
+    ours, theirs = weights(model), weights(untaught)
+    assert any(not torch.allclose(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_student_of_another_width_is_projected(width, splits, scored, tmp_path, save_backbone):
+    """A student wider than its teacher, and a narrower one."""
+    backbone = save_backbone(tmp_path / "backbone", width=width)
+    losses = {"pooled": 1.0, "hidden": 1.0, "relations": 1.0, "relation_heads": 4}
+    model = trained(splits, backbone, tmp_path, scored, **losses)
+    assert classification_head(model).in_features == width
+
+
+def test_students_of_its_teacher_need_no_projection(splits, tiny_backbone, scored, tmp_path):
+    from optimize.build.projections import tap_student
+
+    tokenizer = checkpoint.load_tokenizer(str(tiny_backbone))
+    settings = DistillSettings(**FIXED, pooled=1.0, hidden=1.0)
+    for kin in (True, False):
+        student = student_of(splits, tiny_backbone)
+        tap_student(student, settings, lessons_of(splits, tokenizer, tmp_path, scored, kin=kin))
+        projected = any("projection" in name for name, _ in student.named_children())
+        assert projected is not kin
+
+
+def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
+    splits, tiny_backbone, scored, tmp_path
+):
+    """A teacher of another family cuts texts otherwise: token by token nothing can be compared."""
+    short = tokenise(
+        splits.train.texts, checkpoint.load_tokenizer(str(tiny_backbone)), 5, tmp_path / "short"
+    )
+    lessons = Lessons(short, splits.train.labels, scored)
+    student = (
+        student_of(splits, tiny_backbone),
+        checkpoint.load_tokenizer(str(tiny_backbone)),
+    )
+    for name in ("hidden", "relations"):
+        settings = DistillSettings(**FIXED | {name: 1.0, "relation_heads": 4})
+        with pytest.raises(DistillError, match=rf"tokenizers differ. Set distill.{name} = 0"):
+            distill(settings, student, lessons, splits.validation, 5, run_of(tmp_path))
+    settings = DistillSettings(**FIXED, pooled=1.0)
+    distill(settings, student, lessons, splits.validation, 5, run_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["pooled", "cosine", "hidden", "relations"])
+def test_states_that_precomputed_logits_do_not_have_are_refused(
+    name, splits, tiny_backbone, tmp_path
+):
+    with pytest.raises(DistillError, match="holds logits only"):
+        trained(splits, tiny_backbone, tmp_path, **{name: 1.0})
+
+
+def test_in_the_first_epochs_only_inner_states_count(splits, tiny_backbone, scored, tmp_path):
+    """While they do, the logits' targets may be anything."""
+    noise = Rows.create(tmp_path / "noise.npy", scored.logits.shape, np.float32)
+    noise[:] = np.random.default_rng(0).normal(size=scored.logits.shape).astype(np.float32)
+    found = []
+    for name, targets in (("real", scored), ("noise", replace(scored, logits=noise))):
+
+        class Stop(TrainerCallback):
+            def on_epoch_end(self, args, state, control, model=None, **_):
+                if round(state.epoch) == 1:
+                    found.append(weights(model))
+
+        trained(
+            splits,
+            tiny_backbone,
+            tmp_path / name,
+            targets,
+            watch=[Stop()],
+            pooled=1.0,
+            representation_epochs=1,
+            epochs=2,
+        )
+    assert_same_weights(*found)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_interrupted_training_resumes_to_the_same_weights(ema, splits, tiny_backbone, tmp_path):
+    whole = trained(splits, tiny_backbone, tmp_path / "whole", ema=ema)
+
+    class Killed(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.epoch > 2.4:  # some way into the third epoch
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tiny_backbone, tmp_path / "cut", watch=[Killed()], ema=ema)
+    assert last_whole_checkpoint(run_of(tmp_path / "cut")) is not None
+    resumed = trained(splits, tiny_backbone, tmp_path / "cut", ema=ema)
+    assert_same_weights(weights(resumed), weights(whole))
+
+
+def test_average_is_the_formula(splits, tiny_backbone, tmp_path):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **_):
+            seen.append(model.classifier.bias.detach().clone())
+
+    model = trained(splits, tiny_backbone, tmp_path, watch=[Watch()], ema=0.8)
+    average = seen[0]
+    for value in seen[1:]:
+        average = 0.8 * average + 0.2 * value
+    torch.testing.assert_close(model.classifier.bias.detach(), average)
+
+
+def test_half_written_checkpoint_is_passed_over(splits, tiny_backbone, tmp_path):
+    trained(splits, tiny_backbone, tmp_path)
+    run = run_of(tmp_path)
+    last = last_whole_checkpoint(run)
+    cut = run.work / "checkpoint-999"
+    cut.mkdir()
+    (cut / "model.safetensors").write_bytes(b"half")
+    assert last_whole_checkpoint(run) == last
+    assert not cut.exists()
+    (cut.parent / last / "trainer_state.json").write_text('{"epoch": ')
+    assert last_whole_checkpoint(run) != last
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from optimize import settings
+from optimize.build.pipeline import Stages
+chosen, _ = settings.load(sys.argv[1], None, ["distill.epochs=60", "distill.augment=8"])
+Stages(chosen, lambda line: print(line, flush=True), Path(sys.argv[2])).student()
+"""
+
+
+def test_build_killed_outright_resumes_to_the_same_weights(tiny_recipe, tmp_path):
+    """SIGKILL at no particular step, three times, and the next run goes on."""
+    from safetensors.torch import load_file
+
+    def started(cache):
+        return subprocess.Popen(
+            [sys.executable, "-c", BUILD, str(tiny_recipe), str(cache)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def weights_in(cache):
+        (folder,) = [path for path in cache.glob("student-*") if path.suffix == ""]
+        return load_file(folder / "model.safetensors")
+
+    whole = started(tmp_path / "whole")
+    assert whole.wait(timeout=300) == 0
+    kills = 0
+    for wanted in ("student: epoch 3 ", "student: epoch 20 ", "student: epoch 41 "):
+        process = started(tmp_path / "cut")
+        for line in process.stdout:
+            if wanted in line:
+                time.sleep(0.03)  # between the line and the end of the next epoch
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+        process.wait(timeout=300)
+    assert kills == 3
+    last = started(tmp_path / "cut")
+    told = last.stdout.read()
+    assert last.wait(timeout=300) == 0
+    assert "student: epoch 1 of" not in told
+    assert_same_weights(weights_in(tmp_path / "cut"), weights_in(tmp_path / "whole"))

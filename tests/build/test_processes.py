@@ -1,0 +1,148 @@
+"""Several processes build one kit: real ones, joined by gloo as a launcher joins them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from optimize.build.cache import StageCache
+from optimize.build.processes import Processes
+
+# Writes the loss of every step beside building the student.
+BUILD = """
+import json, sys
+from pathlib import Path
+from transformers import TrainerCallback
+from optimize import settings
+from optimize.build import trainer
+from optimize.build.pipeline import Stages
+
+losses = []
+step = trainer.LessonTrainer.training_step
+
+def noted(self, *args):
+    loss = step(self, *args)
+    every = self.accelerator.gather(loss.detach().reshape(1)).mean()
+    losses.append(float(every))
+    return loss
+
+trainer.LessonTrainer.training_step = noted
+recipe, cache, out = sys.argv[1:]
+overrides = ["distill.augment=3", "distill.epochs=3", "student.dropout=0.0", "distill.pooled=1.0"]
+chosen, _ = settings.load(recipe, None, overrides)
+stages = Stages(chosen, lambda line: None, Path(cache))
+stages.student()
+if stages.processes.first:
+    Path(out).write_text(json.dumps([stages.processes.count, losses]))
+"""
+
+
+@pytest.fixture(scope="module")
+def one_and_two(tiny_recipe, tiny_cache, tiny_kit, tmp_path_factory):
+    """(cache folder, processes, losses) of a build by one process and of one by two.
+
+    Both find the same teacher in the cache, so that all that differs is how they share the work.
+    """
+    import shutil
+
+    folder = tmp_path_factory.mktemp("launched")
+    (folder / "build.py").write_text(BUILD)
+    found = []
+    for count in (1, 2):
+        cache = folder / f"cache{count}"
+        cache.mkdir()
+        for stage in tiny_cache.glob("teacher-*"):
+            if stage.is_dir() and not stage.name.startswith("teacher-logits"):
+                shutil.copytree(stage, cache / stage.name)
+        out = folder / f"losses{count}.json"
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*launcher, "--nproc_per_node", str(count)] if count > 1 else [sys.executable]
+        subprocess.run(
+            [*command, str(folder / "build.py"), str(tiny_recipe), str(cache), str(out)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            timeout=300,
+        )
+        processes, losses = json.loads(out.read_text())
+        assert processes == count
+        found.append((cache, losses))
+    return found
+
+
+def stage(cache, name):
+    (folder,) = [path for path in cache.glob(f"{name}-*") if path.is_dir()]
+    return folder
+
+
+def test_shared_scoring_gives_the_same_logits(one_and_two):
+    one, two = (np.load(stage(cache, "teacher-logits") / "logits.npy") for cache, _ in one_and_two)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_shared_training_has_the_same_loss_curve(one_and_two):
+    (_, one), (_, two) = one_and_two
+    assert len(one) == len(two) > 20
+    np.testing.assert_allclose(one, two, atol=1e-4)
+    assert one[-1] < one[0]
+
+
+def test_shared_training_gives_the_same_student(one_and_two):
+    one, two = (
+        load_file(stage(cache, "student") / "model.safetensors") for cache, _ in one_and_two
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=1e-4, rtol=1e-3)
+
+
+def test_one_process_leaves_nothing_unfinished(one_and_two):
+    for cache, _ in one_and_two:
+        assert not list(cache.glob("*.unfinished"))
+
+
+class Other(Processes):
+    """A process that is not the first, among two; it hears what the first one says."""
+
+    said = True
+
+    def agreed(self, value):
+        return self.said
+
+    def wait(self):
+        pass
+
+
+def test_the_others_wait_for_what_the_first_makes(tmp_path):
+    def build(result, work):
+        raise AssertionError("only the first builds")
+
+    cache = StageCache(tmp_path, Other(1, 2))
+    assert cache.folder("stage", "k" * 40, build) == tmp_path / f"stage-{'k' * 20}"
+
+
+def test_the_others_stop_where_the_first_failed():
+    process = Other(1, 2)
+    process.__class__.said = False
+    try:
+        with pytest.raises(RuntimeError, match="the first process failed"):
+            process.by_first(lambda: None)
+    finally:
+        process.__class__.said = True
+
+
+def test_the_first_says_why_it_failed():
+    def fails():
+        raise ValueError("no room")
+
+    with pytest.raises(ValueError, match="no room"):
+        Processes().by_first(fails)
+
+
+def test_without_a_launcher_there_is_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert Processes.launched() == Processes(0, 1)

@@ -1,0 +1,169 @@
+"""The search: what it tries, keeps, stops and comes back to."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+
+import optuna
+from transformers import TrainerControl, TrainerState
+
+from optimize import settings
+from optimize.build.tune import (
+    TuneError,
+    _Watch,
+    changed,
+    front,
+    recipe_toml,
+    suggest,
+    tune,
+)
+from optimize.cli import main
+
+SEARCH = [
+    "tune.trials=3",
+    "tune.layers=[1, 2]",
+    "distill.epochs=2",
+    "tune.pooled=[0.0, 1.0]",
+]
+
+
+@pytest.fixture
+def chosen(tiny_recipe):
+    return settings.load(str(tiny_recipe), None, SEARCH)[0]
+
+
+def told_by(chosen, storage, cache, name="s"):
+    told = []
+    return tune(chosen, storage, name, told.append, cache), told
+
+
+def test_a_study_has_the_trials_asked_for_and_goes_on(chosen, tiny_cache, tmp_path):
+    storage = f"journal:{tmp_path / 'study' / 'journal.log'}"
+    study, told = told_by(chosen, storage, tiny_cache)
+    assert len(study.trials) == 3
+    assert sum("validation accuracy" in line and "trial" in line for line in told) == 3
+    # Nothing more is run: it has as many as asked for.
+    again, told = told_by(chosen, storage, tiny_cache)
+    assert len(again.trials) == 3
+    assert told == []
+    more = changed(chosen, {"tune": {"trials": 4}})
+    assert len(told_by(more, storage, tiny_cache)[0].trials) == 4
+    best = front(study)
+    accuracies = [trial.values[0] for trial in best]
+    assert accuracies == sorted(accuracies, reverse=True)
+    sizes = [trial.values[1] for trial in best]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_command_leaves_a_recipe_that_can_be_built(tiny_recipe, tiny_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("optimize.build.pipeline.default_root", lambda: tiny_cache)
+    monkeypatch.chdir(tmp_path)
+    overrides = [part for item in SEARCH for part in ("--set", item)]
+    assert main(["tune", "--recipe", str(tiny_recipe), *overrides]) == 0
+    written = (tmp_path / "tuned.toml").read_text()
+    assert written.startswith("# Trial ")
+    found, _ = settings.load(str(tmp_path / "tuned.toml"))
+    assert found.student.layers in (1, 2)
+    assert 1.0 <= found.distill.temperature <= 8.0
+    assert found.teacher == settings.load(str(tiny_recipe))[0].teacher
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from optimize import settings
+from optimize.build.tune import tune
+chosen, _ = settings.load(sys.argv[1], None, sys.argv[4:])
+tune(chosen, sys.argv[2], "s", lambda line: None, Path(sys.argv[3]))
+"""
+
+
+def test_two_processes_share_a_study(tiny_recipe, tiny_cache, tiny_kit, tmp_path):
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    command = [sys.executable, "-c", WORKER, str(tiny_recipe), storage, str(tiny_cache), *SEARCH]
+    both = [subprocess.Popen([*command, "tune.trials=4"]) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    from optimize.build.tune import storage_of
+
+    study = optuna.load_study(study_name="s", storage=storage_of(storage))
+    done = [trial for trial in study.trials if trial.state.is_finished()]
+    assert 4 <= len(done) <= 5  # the two may each be at a last one
+
+
+def test_study_with_other_objectives_is_refused(chosen, tiny_cache, tmp_path):
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    from optimize.build.tune import storage_of
+
+    optuna.create_study(storage=storage_of(storage), study_name="s", direction="maximize")
+    with pytest.raises(TuneError, match="has 1 objectives, this recipe 2"):
+        tune(chosen, storage, "s", lambda line: None, tiny_cache)
+
+
+def test_a_trial_changes_what_is_searched_and_nothing_else(chosen):
+    fixed = {"temperature": 2.5, "alpha": 0.2, "learning_rate": 2e-4, "pooled": 0.5, "layers": 2}
+    changes = suggest(optuna.trial.FixedTrial(fixed), chosen)
+    found = changed(chosen, changes)
+    assert found.distill.temperature == 2.5
+    assert found.student.layers == 2
+    same = {"distill", "student"}
+    assert found.model_dump(exclude=same) == chosen.model_dump(exclude=same)
+    assert found.distill.epochs == chosen.distill.epochs
+
+
+class Model:
+    def parameters(self):
+        import torch
+
+        return [torch.zeros(10)]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "rivals", "stopped"),
+    [
+        (0.4, (0.5, 0.6, 0.7, 0.8), True),
+        (0.7, (0.5, 0.6, 0.7, 0.8), False),
+        (0.4, (0.5, 0.6, 0.7), False),  # too few to tell
+        (0.4, (), False),
+    ],
+)
+def test_a_trial_that_falls_behind_is_stopped(accuracy, rivals, stopped):
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for value in rivals:
+        attributes = {"epoch 1": value, "parameters": 10}
+        study.add_trial(optuna.trial.create_trial(values=[value, 10.0], user_attrs=attributes))
+    # A larger model is no rival, however good.
+    larger = {"epoch 1": 0.99, "parameters": 11}
+    for _ in range(9):
+        study.add_trial(optuna.trial.create_trial(values=[0.99, 11.0], user_attrs=larger))
+    watch = _Watch(study.ask())
+    state = TrainerState(epoch=1.0)
+    arguments = (None, state, TrainerControl(), {"eval_accuracy": accuracy})
+    if stopped:
+        with pytest.raises(optuna.TrialPruned, match="below the median of 4"):
+            watch.on_evaluate(*arguments, model=Model())
+    else:
+        watch.on_evaluate(*arguments, model=Model())
+
+
+def test_recipe_of_a_trial_is_toml():
+    trial = optuna.trial.create_trial(
+        params={"temperature": 2.0, "layers": 3},
+        distributions={
+            "temperature": optuna.distributions.FloatDistribution(1, 8),
+            "layers": optuna.distributions.CategoricalDistribution([3, 6]),
+        },
+        values=[0.9, 5.0],
+    )
+    text = recipe_toml(trial, "clinc")
+    assert 'extends = "clinc"' in text
+    assert "[student]\nlayers = 3" in text
+    assert "[distill]\ntemperature = 2.0" in text
+
+
+@pytest.mark.parametrize("span", ["[3.0, 1.0]", "[-1.0, 1.0]"])
+def test_range_that_does_not_rise_is_refused(tiny_recipe, span):
+    with pytest.raises(settings.SettingsError, match=r"tune\.temperature"):
+        settings.load(str(tiny_recipe), None, [f"tune.temperature={span}"])

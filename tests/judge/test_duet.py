@@ -1,0 +1,138 @@
+"""One bundle under several interpreters."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from optimize.cli import main
+from optimize.judge import duet as module
+from optimize.judge.duet import DuetError, duet, interpreter_names
+from optimize.judge.process import WorkerProcess, WorkerSpec
+from optimize.judge.records import read_report
+
+
+def silent(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def other_python(tmp_path_factory):
+    """Another interpreter with the base layer's dependencies, lent by a .pth file."""
+    folder = tmp_path_factory.mktemp("other")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    import onnxruntime
+
+    (site / "lent.pth").write_text(str(Path(onnxruntime.__file__).parents[1]) + "\n")
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False, symlinks=True)
+    return str(folder / "bin" / "python")
+
+
+def test_two_interpreters_are_timed_in_one_run(tiny_kit, other_python, tmp_path, capsys):
+    report = duet(
+        tiny_kit / "student-int8",
+        [sys.executable, other_python],
+        mode="quick",
+        threads=1,
+        max_slowdown_pct=900.0,
+        tell=silent,
+    )
+    first, second = report.variants
+    assert first.startswith("ort-")
+    assert first != second
+    assert {result.gate.partition("-")[0] for result in report.gates} == {
+        "speed",
+        "labels",
+        "memory",
+    }
+    labels = next(result for result in report.gates if result.kind == "labels")
+    assert labels.verdict == "pass"
+    assert labels.measured == "0 of 24 labels changed"
+    for series in report.timing.series.values():
+        assert set(series) == {first, second, "control"}
+    assert len(report.scores["test"]) == 2
+
+
+def test_command_takes_a_kit_and_writes_the_report(tiny_kit, other_python, tmp_path):
+    pythons = ["--python", sys.executable, "--python", other_python]
+    out = ["--out", str(tmp_path), "--quick", "--threads", "1", "--max-slowdown-pct", "900"]
+    assert main(["duet", str(tiny_kit), *pythons, *out, "--inconclusive", "pass"]) == 0
+    assert read_report(tmp_path / "report.json").recipe == "duet"
+
+
+def test_other_interpreter_loads_its_own_libraries_and_our_code(tiny_kit, other_python):
+    """Beside an installed package lie the libraries of this interpreter: none of them is lent."""
+    command = (
+        other_python,
+        "-c",
+        "import os, sys, json; sys.stdin.readline(); "
+        "print(json.dumps({'protocol': 1, 'path': os.environ['PYTHONPATH'], "
+        "'inside': os.listdir(os.environ['PYTHONPATH'])}), flush=True); sys.stdin.readline()",
+    )
+    with WorkerProcess(WorkerSpec("w", tiny_kit / "student-int8", 1, command), "text") as worker:
+        assert worker.about["inside"] == ["optimize"]
+        assert "site-packages" not in worker.about["path"]
+
+
+def test_interpreter_without_the_base_layer_says_what_it_needs(tiny_kit, bare_python):
+    with pytest.raises(DuetError, match=r"No module named 'onnxruntime'.*pip install optimize"):
+        duet(tiny_kit, [sys.executable, bare_python], tell=silent)
+
+
+def test_interpreter_that_is_none(tiny_kit, tmp_path):
+    with pytest.raises(DuetError, match="cannot be started"):
+        duet(tiny_kit, [sys.executable, str(tmp_path / "python")], tell=silent)
+
+
+def test_one_interpreter_is_no_duet(tiny_kit):
+    with pytest.raises(DuetError, match="1 interpreter was given"):
+        duet(tiny_kit, [sys.executable], tell=silent)
+
+
+def test_bundle_without_texts(tiny_kit, tmp_path):
+    alone = shutil.copytree(tiny_kit / "student-int8", tmp_path / "alone" / "bundle")
+    with pytest.raises(DuetError, match=r"holds no kit\.json, which has the texts"):
+        duet(alone, [sys.executable, sys.executable], tell=silent)
+
+
+@pytest.mark.parametrize(
+    ("versions", "names"),
+    [
+        ([("1.31.0", "3.11.7"), ("1.32.0", "3.11.7")], ["ort-1.31.0", "ort-1.32.0"]),
+        (
+            [("1.32.0", "3.10.1"), ("1.32.0", "3.13.0")],
+            ["ort-1.32.0-py3.10.1", "ort-1.32.0-py3.13.0"],
+        ),
+        ([("1.32.0", "3.13.0")] * 2, ["ort-1.32.0-py3.13.0-1", "ort-1.32.0-py3.13.0-2"]),
+    ],
+)
+def test_names_tell_interpreters_apart(versions, names, monkeypatch):
+    answers = iter(versions)
+    monkeypatch.setattr(module, "_versions", lambda python: next(answers))
+    assert interpreter_names(["a", "b"]) == names
+
+
+def test_worker_of_another_protocol_is_refused(tiny_kit):
+    from optimize.judge.process import WorkerError
+
+    code = "import sys; sys.stdin.readline(); print('{\"protocol\": 99}', flush=True)"
+    spec = WorkerSpec("w", tiny_kit / "student-int8", 1, (sys.executable, "-c", code))
+    with pytest.raises(WorkerError, match="speaks protocol 99, this judge 1"):
+        WorkerProcess(spec, "text")
+
+
+def test_ask_versions_is_what_an_interpreter_prints():
+    done = subprocess.run(
+        [sys.executable, "-c", module.ASK_VERSIONS], capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b'["1.')

@@ -1,0 +1,95 @@
+"""The check of this machine's own error rates."""
+
+import numpy as np
+import pytest
+
+from optimize.judge import selfcheck
+from optimize.judge.kit import read_kit
+from optimize.judge.records import Series, Timing
+from optimize.judge.selfcheck import SLOWER, Pair, SlowModel, Tally, main, neighbour, quick_runs
+
+
+def timing(ratio, scatter=0.0):
+    rng = np.random.default_rng(0)
+
+    def series(seconds):
+        noise = np.exp(scatter * rng.standard_normal((3, 8)))
+        blocks = tuple(tuple(row) for row in (seconds * noise).tolist())
+        return Series(blocks_s=blocks, calls=1, p50_ms=1.0, p95_ms=1.0)
+
+    return Timing(
+        series={"short": {selfcheck.OURS: series(1.0), selfcheck.THEIRS: series(ratio)}},
+        batch_sizes={"short": 1},
+        startup_s={},
+        peak_rss_bytes={},
+        replicates=3,
+        dropped_blocks=0,
+        seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.0, "pass"), (1.5, "fail"), (1.05, "pass")])
+def test_tally_counts_what_the_gate_says(ratio, verdict):
+    tally = Tally()
+    pair = Pair(None, {"short": []}, 1)
+    for _ in range(2):
+        tally.add(pair, timing(ratio))
+    assert tally.verdicts["short"][verdict] == 2
+    assert tally.failures == (2 if verdict == "fail" else 0)
+    assert len(tally.replicates["short"]) == 6
+    assert "replicate SD" in tally.lines()[0]
+
+
+def test_slow_model_gives_the_same_answers_later(monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.001
+        return now[0]
+
+    monkeypatch.setattr(selfcheck.time, "perf_counter", clock)
+
+    class Model:
+        def predict_proba(self, texts, *, batch_size):
+            now[0] += 1.0
+            return np.ones((len(texts), 2))
+
+    started = now[0]
+    answer = SlowModel(Model(), SLOWER).predict_proba(["a", "b"], batch_size=2)
+    assert answer.shape == (2, 2)
+    assert now[0] - started == pytest.approx(SLOWER, abs=0.01)
+
+
+def test_quick_runs_of_real_workers(tiny_kit, monkeypatch):
+    monkeypatch.setattr(selfcheck, "QUICK_REPLICATES", 1)
+    pair = Pair.of(read_kit(tiny_kit), ["short"], 1)
+    tally = quick_runs(pair, 2, lambda line: None)
+    assert sum(tally.verdicts["short"].values()) == 2
+    assert len(tally.replicates["short"]) == 2
+
+
+def test_slow_worker_is_slower(tiny_kit, monkeypatch, capsys):
+    """The real worker, in its own process, takes 10 % more time per call by its own clock."""
+    from optimize.judge.timing import Plan
+
+    pair = Pair.of(read_kit(tiny_kit), ["short"], 1)
+    pair.slow = True
+    found = pair.measure(Plan(looks=(1,), blocks=2), lambda timing: True)
+    series = found.series["short"]
+    assert series[selfcheck.THEIRS].blocks_s
+    assert set(series) == {selfcheck.OURS, selfcheck.THEIRS}
+
+
+def test_neighbour_ends_with_the_run():
+    with neighbour(wanted=True):
+        pass
+    with neighbour(wanted=False):
+        pass
+
+
+def test_command_prints_the_table(tiny_kit, monkeypatch, capsys):
+    monkeypatch.setattr(selfcheck, "QUICK_REPLICATES", 1)
+    code = main([str(tiny_kit), "--runs", "1", "--workloads", "short", "--threads", "1"])
+    told = capsys.readouterr().out
+    assert "replicate SD" in told
+    assert code in (0, 1)
