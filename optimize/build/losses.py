@@ -242,14 +242,14 @@ def _log_relation(x: Tensor, mask: Tensor, heads: int) -> Tensor:
     # Finite, so that a padded column takes part in the difference of two equal values, not of
     # two infinities.
     scores = scores.masked_fill(mask[:, None, None, :] == 0, -1e4)
-    return scores.log_softmax(dim=-1)
+    return scores.log_softmax(dim=-1)  # type: ignore[no-any-return]
 
 
 def _token_mean(each: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of each example, then over examples."""
     kept = mask.to(each.dtype)
     means: Tensor = (each * kept).sum(dim=-1) / kept.sum(dim=-1)
-    return means.mean()  # type: ignore[no-any-return]
+    return means.mean()
 
 
 def _check_temperature(temperature: float) -> None:
