@@ -10,20 +10,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from optimize import __version__, settings
+from optimize import settings
+from optimize.arguments import build_parser
 from optimize.records import KIT_NAME
 from optimize.settings import DEFAULT_RECIPE, Settings
 
-SCHEMAS = ("bundle", "kit", "report", "recipe")
-Commands = Any  # argparse names the type of its subparsers with an underscore
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser(RUNNERS).parse_args(argv)
     try:
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -34,116 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"optimize: {error}", file=sys.stderr)
         return 1
     return code
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="optimize",
-        description="Make a text classifier small and fast, and prove that it stayed right.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_making(commands)
-    _add_judging(commands)
-    _add_using(commands)
-    return parser
-
-
-def _add_making(commands: Commands) -> None:
-    run = commands.add_parser("run", help="build, judge, and write the report")
-    _add_recipe(run)
-    run.add_argument("--quick", action="store_true", help="three replicates")
-    run.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
-    run.add_argument("--baseline", metavar="FILE|BUNDLE|git:REV", help="must not be worse than it")
-    _add_policy(run)
-    run.set_defaults(run=_run)
-
-    build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
-    _add_recipe(build)
-    build.add_argument("--out", type=Path, default=Path("kit"), help="folder to write")
-    build.add_argument("--profile", action="store_true", help="print where the time goes")
-    build.set_defaults(run=_build)
-
-    tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
-    _add_recipe(tune)
-    tune.add_argument(
-        "--storage",
-        default="journal:tune/journal.log",
-        metavar="journal:FILE|URL",
-        help="where the study is kept; machines that share it search together",
-    )
-    tune.add_argument("--study", default="optimize", help="name of the study in the storage")
-    tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
-    tune.set_defaults(run=_tune)
-
-    check = commands.add_parser("check", help="check recipe and data; trains nothing")
-    _add_recipe(check)
-    check.set_defaults(run=_check)
-
-
-def _add_judging(commands: Commands) -> None:
-    show = commands.add_parser("report", help="show a stored report")
-    show.add_argument("file", type=Path, help="report.json of a run")
-    show.add_argument("--svg", type=Path, help="write it as a picture instead")
-    show.set_defaults(run=_report)
-
-    compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")
-    compare.add_argument("reports", nargs="+", type=Path, help="report.json, or their folders")
-    compare.add_argument("--variant", default="student-int8", help="the one to compare")
-    compare.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
-    compare.add_argument("--out", type=Path, help="write compare.md and compare.svg here")
-    _add_policy(compare)
-    compare.set_defaults(run=_compare)
-
-    duet = commands.add_parser("duet", help="one bundle under several interpreters, interleaved")
-    duet.add_argument("bundle", type=Path, help="a bundle within its kit, or a kit")
-    duet.add_argument(
-        "--python",
-        dest="pythons",
-        action="append",
-        default=[],
-        metavar="BIN",
-        help="an interpreter; twice or more, the first is the reference",
-    )
-    duet.add_argument("--kit", type=Path, help="where the texts come from")
-    duet.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
-    duet.add_argument("--threads", type=int, default=0)
-    duet.add_argument("--quick", action="store_true", help="three replicates")
-    duet.add_argument("--out", type=Path, help="folder of the report")
-    _add_policy(duet)
-    duet.set_defaults(run=_duet)
-
-    baseline = commands.add_parser("baseline", help="keep a report as the baseline")
-    save = baseline.add_subparsers(required=True, metavar="ACTION").add_parser(
-        "save", help="copy a report that passed; refuses any other"
-    )
-    save.add_argument("report", type=Path, help="report.json of a run, or its folder")
-    save.add_argument("--out", type=Path, default=Path("baseline.json"), help="file to write")
-    save.set_defaults(run=_save_baseline)
-
-
-def _add_using(commands: Commands) -> None:
-    schema = commands.add_parser("schema", help="print the JSON Schema of a stored file")
-    schema.add_argument("record", choices=SCHEMAS)
-    schema.set_defaults(run=_schema)
-
-    predict = commands.add_parser("predict", help="label texts with a bundle")
-    predict.add_argument("bundle", type=Path)
-    predict.add_argument("texts", nargs="*", help="texts; standard input, line by line, if none")
-    predict.set_defaults(run=_predict)
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", help="shipped recipe or TOML file")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-
-
-def _add_policy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--inconclusive",
-        choices=("fail", "warn", "pass"),
-        help="what an undecided verdict does; by default the exit code is 2",
-    )
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, str]:
@@ -177,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
         found = baseline.find(arguments.baseline, candidate)
         options = _recipe_options(arguments)
         kit, rival = baseline.with_baseline(kit, found, candidate, options, tell)
-        chosen = chosen.against_baseline(stored=found.report is not None)
+        chosen = settings.against_baseline(chosen, stored=found.report is not None)
     report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, rival)
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
@@ -362,3 +250,17 @@ def _predict(arguments: argparse.Namespace) -> int:
         ((label, probability),) = classifier.predict([text])
         print(f"{label}\t{probability:.4f}\t{text}")
     return 0
+
+
+RUNNERS = {
+    "run": _run,
+    "build": _build,
+    "tune": _tune,
+    "check": _check,
+    "report": _report,
+    "compare": _compare,
+    "duet": _duet,
+    "baseline": _save_baseline,
+    "schema": _schema,
+    "predict": _predict,
+}

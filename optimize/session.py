@@ -64,7 +64,7 @@ class Session:
         if baseline is None:
             return settings
         try:
-            return settings.against_baseline(stored=baseline.report is not None)
+            return settings_module.against_baseline(settings, stored=baseline.report is not None)
         except SettingsError as error:
             raise pytest.UsageError(str(error)) from error
 

@@ -5,7 +5,8 @@ from importlib import resources
 
 import pytest
 
-from optimize.cli import SCHEMAS, main
+from optimize.arguments import SCHEMAS
+from optimize.cli import main
 from optimize.judge.records import Report, read_report
 from optimize.records import StoredError
 

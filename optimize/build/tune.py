@@ -18,7 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from optimize.build.checkpoint import load_classifier, load_tokenizer
 from optimize.build.data import Split
 from optimize.build.logits import TOKENS_PER_BATCH
-from optimize.build.pipeline import Stages, Tell
+from optimize.build.pipeline import Stages
+from optimize.build.stages import Tell
 from optimize.build.tokens import token_batches, tokenise
 from optimize.runtime import read_manifest
 from optimize.settings import Settings, parse

@@ -1,0 +1,129 @@
+"""What the command ``optimize`` takes; help is instant, since nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optimize import __version__
+
+SCHEMAS = ("bundle", "kit", "report", "recipe")
+Commands = Any  # argparse names the type of its subparsers with an underscore
+Runners = Mapping[str, Callable[[argparse.Namespace], int]]
+
+
+def build_parser(runners: Runners) -> argparse.ArgumentParser:
+    """The parser of every command.
+
+    Args:
+        runners: what carries out each command, by its name.
+    """
+    parser = argparse.ArgumentParser(
+        prog="optimize",
+        description="Make a text classifier small and fast, and prove that it stayed right.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_making(commands, runners)
+    _add_judging(commands, runners)
+    _add_using(commands, runners)
+    return parser
+
+
+def _add_making(commands: Commands, runners: Runners) -> None:
+    run = commands.add_parser("run", help="build, judge, and write the report")
+    _add_recipe(run)
+    run.add_argument("--quick", action="store_true", help="three replicates")
+    run.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
+    run.add_argument("--baseline", metavar="FILE|BUNDLE|git:REV", help="must not be worse than it")
+    _add_policy(run)
+    run.set_defaults(run=runners["run"])
+
+    build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
+    _add_recipe(build)
+    build.add_argument("--out", type=Path, default=Path("kit"), help="folder to write")
+    build.add_argument("--profile", action="store_true", help="print where the time goes")
+    build.set_defaults(run=runners["build"])
+
+    tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
+    _add_recipe(tune)
+    tune.add_argument(
+        "--storage",
+        default="journal:tune/journal.log",
+        metavar="journal:FILE|URL",
+        help="where the study is kept; machines that share it search together",
+    )
+    tune.add_argument("--study", default="optimize", help="name of the study in the storage")
+    tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
+    tune.set_defaults(run=runners["tune"])
+
+    check = commands.add_parser("check", help="check recipe and data; trains nothing")
+    _add_recipe(check)
+    check.set_defaults(run=runners["check"])
+
+
+def _add_judging(commands: Commands, runners: Runners) -> None:
+    show = commands.add_parser("report", help="show a stored report")
+    show.add_argument("file", type=Path, help="report.json of a run")
+    show.add_argument("--svg", type=Path, help="write it as a picture instead")
+    show.set_defaults(run=runners["report"])
+
+    compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")
+    compare.add_argument("reports", nargs="+", type=Path, help="report.json, or their folders")
+    compare.add_argument("--variant", default="student-int8", help="the one to compare")
+    compare.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    compare.add_argument("--out", type=Path, help="write compare.md and compare.svg here")
+    _add_policy(compare)
+    compare.set_defaults(run=runners["compare"])
+
+    duet = commands.add_parser("duet", help="one bundle under several interpreters, interleaved")
+    duet.add_argument("bundle", type=Path, help="a bundle within its kit, or a kit")
+    duet.add_argument(
+        "--python",
+        dest="pythons",
+        action="append",
+        default=[],
+        metavar="BIN",
+        help="an interpreter; twice or more, the first is the reference",
+    )
+    duet.add_argument("--kit", type=Path, help="where the texts come from")
+    duet.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    duet.add_argument("--threads", type=int, default=0)
+    duet.add_argument("--quick", action="store_true", help="three replicates")
+    duet.add_argument("--out", type=Path, help="folder of the report")
+    _add_policy(duet)
+    duet.set_defaults(run=runners["duet"])
+
+    baseline = commands.add_parser("baseline", help="keep a report as the baseline")
+    save = baseline.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "save", help="copy a report that passed; refuses any other"
+    )
+    save.add_argument("report", type=Path, help="report.json of a run, or its folder")
+    save.add_argument("--out", type=Path, default=Path("baseline.json"), help="file to write")
+    save.set_defaults(run=runners["baseline"])
+
+
+def _add_using(commands: Commands, runners: Runners) -> None:
+    schema = commands.add_parser("schema", help="print the JSON Schema of a stored file")
+    schema.add_argument("record", choices=SCHEMAS)
+    schema.set_defaults(run=runners["schema"])
+
+    predict = commands.add_parser("predict", help="label texts with a bundle")
+    predict.add_argument("bundle", type=Path)
+    predict.add_argument("texts", nargs="*", help="texts; standard input, line by line, if none")
+    predict.set_defaults(run=runners["predict"])
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", help="shipped recipe or TOML file")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inconclusive",
+        choices=("fail", "warn", "pass"),
+        help="what an undecided verdict does; by default the exit code is 2",
+    )
