@@ -21,7 +21,7 @@ def ready(monkeypatch, tiny_kit):
     """A build that is done at once, and the names of the recipes that it was asked for."""
     asked = []
 
-    def build(settings, tell, cache_root=None):
+    def build(settings, tell, cache_root=None, profile=None):
         asked.append(settings.name)
         return tiny_kit
 
@@ -209,7 +209,7 @@ def test_build_refuses_a_folder_that_is_no_kit(capsys, ready, tiny_recipe, tmp_p
 
 
 def test_interrupt(capsys, monkeypatch, tiny_recipe):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "build", interrupted)

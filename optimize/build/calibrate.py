@@ -66,7 +66,7 @@ def fit_bias(logits: Logits, label: int, wanted: int) -> float:
     margins = np.sort((others - logits[:, label]).astype(np.float64))
     below = margins[wanted - 1] if wanted else -np.inf
     above = margins[wanted] if wanted < len(margins) else np.inf
-    if below < 0 <= above:
+    if below < 0 < above:
         return 0.0
     if np.isinf(below):
         return float(above) - 1.0

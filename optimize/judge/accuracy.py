@@ -57,11 +57,14 @@ def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Pre
     return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
 
 
-def score(predictions: Predictions, examples: Examples, classes: int) -> Scores:
-    """Accuracy, F1 and calibration, with intervals."""
+def score(
+    predictions: Predictions, examples: Examples, classes: int, out_of_scope: int | None = None
+) -> Scores:
+    """Accuracy, F1 and calibration, with intervals; recall of the out-of-scope class if named."""
     answers = np.asarray(predictions.labels, dtype=np.int64)
     right = answers == examples.labels
     correct, size = int(right.sum()), len(right)
+    outside = examples.labels == (-1 if out_of_scope is None else out_of_scope)
     return Scores(
         examples=size,
         correct=correct,
@@ -69,6 +72,7 @@ def score(predictions: Predictions, examples: Examples, classes: int) -> Scores:
         macro_f1=macro_f1(examples.labels, answers, classes),
         macro_f1_interval=_span(macro_f1_interval(examples.labels, answers, classes)),
         calibration_error=expected_calibration_error(predictions.confidences, right),
+        out_of_scope_recall=float(right[outside].mean()) if outside.any() else None,
     )
 
 

@@ -140,5 +140,7 @@ def duet_settings(
         "threads": threads,
         "drop_gates": (),
     }
-    table = {"name": "duet", "judge": chosen, "gates": gates}
+    label = kit.manifest.settings["data"].get("out_of_scope_label")
+    data = {"out_of_scope_label": label}
+    table = {"name": "duet", "data": data, "judge": chosen, "gates": gates}
     return parse(table, "a duet")

@@ -103,7 +103,9 @@ class _Run:
             self._specs(), batches, self._plan(), self._all_decided, self.tell, self._predict_all
         )
         evidence = self._evidence(timing)
-        classes = len(self.kit.manifest.labels)
+        names = self.kit.manifest.labels
+        label = settings.data.out_of_scope_label
+        outside = names.index(label) if label in names else None
         return Report(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             optimize_version=__version__,
@@ -119,7 +121,8 @@ class _Run:
             controls=tuple(evidence.controls.values()),
             scores={
                 split: {
-                    name: score(found, self.examples[split], classes) for name, found in by.items()
+                    name: score(found, self.examples[split], len(names), outside)
+                    for name, found in by.items()
                 }
                 for split, by in self.predictions.items()
             },
@@ -130,7 +133,7 @@ class _Run:
             },
             batch_changes=self.batch_changes,
             texts=texts,
-            label_names=self.kit.manifest.labels,
+            label_names=names,
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
             baseline=self._baseline_facts(evidence),
         )

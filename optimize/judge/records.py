@@ -5,7 +5,7 @@ History of the report schema:
 * report 1: first version.
 * report 2: what the run was held against (``baseline``).
 * report 3: the judged texts, the class names, and the rows whose label hangs on the batch
-  (``texts``, ``label_names``, ``batch_changes``).
+  (``texts``, ``label_names``, ``batch_changes``), and out-of-scope recall.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class Scores(Record):
         macro_f1: mean F1 over classes.
         macro_f1_interval: BCa bootstrap, 95 %.
         calibration_error: expected calibration error over 15 bins.
+        out_of_scope_recall: share of out-of-scope texts that are answered so, where there are any.
     """
 
     examples: int
@@ -130,6 +131,7 @@ class Scores(Record):
     macro_f1: float
     macro_f1_interval: Span
     calibration_error: float
+    out_of_scope_recall: float | None = None
 
     @property
     def accuracy(self) -> float:

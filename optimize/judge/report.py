@@ -37,19 +37,25 @@ def variant_table(report: Report) -> Table:
     workloads = list(report.timing.series)
     header = ["variant", "params", "size"]
     header += [f"{name}, ms" for name in workloads]
-    header += [f"{report.split} accuracy", "drop", "ECE", "verdict"]
+    header += [f"{report.split} accuracy", "drop", "ECE"]
+    scored = report.scores[report.split]
+    outside = any(scores.out_of_scope_recall is not None for scores in scored.values())
+    header += ["out of scope", "verdict"] if outside else ["verdict"]
     rows = []
     for name, facts in report.variants.items():
         share = 100 * facts.size_bytes / report.variants[base_variant(report)].size_bytes
         size = f"{facts.size_bytes / 1e6:.1f} MB\n{share:.1f} %"
         row = [name, f"{facts.parameters / 1e6:.1f} M", size]
         if facts.missing is not None:
-            row += ["not measurable", *[ABSENT] * (len(workloads) + 2), facts.missing]
+            row += ["not measurable", *[ABSENT] * (len(header) - len(row) - 2), facts.missing]
         else:
             row += [_time_cell(report, name, workload) for workload in workloads]
-            scores = report.scores[report.split][name]
+            scores = scored[name]
             row += [_accuracy_cell(scores), _drop_cell(report, name)]
             row.append(f"{scores.calibration_error:.3f}")
+            if outside:
+                recall = scores.out_of_scope_recall
+                row.append(ABSENT if recall is None else f"{100 * recall:.1f} %")
             row.append(_verdict_of(name, report.gates))
         rows.append(row)
     return header, rows
