@@ -97,6 +97,8 @@ def test_shared_training_gives_the_same_student(one_and_two):
         load_file(stage(cache, "student") / "model.safetensors") for cache, _ in one_and_two
     )
     for name, value in one.items():
+        if "key.bias" in name:
+            continue  # softmax does not see it: its gradient is rounding, which Adam makes large
         torch.testing.assert_close(value, two[name], atol=1e-4, rtol=1e-3)
 
 

@@ -84,13 +84,13 @@ tune(chosen, sys.argv[2], "s", lambda line: None, Path(sys.argv[3]))
 def test_two_processes_share_a_study(tiny_recipe, tiny_cache, tiny_kit, tmp_path):
     storage = f"journal:{tmp_path / 'journal.log'}"
     command = [sys.executable, "-c", WORKER, str(tiny_recipe), storage, str(tiny_cache), *SEARCH]
-    both = [subprocess.Popen([*command, "tune.trials=4"]) for _ in range(2)]
+    both = [subprocess.Popen([*command, "tune.trials=2"]) for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     from optimize.build.tune import storage_of
 
     study = optuna.load_study(study_name="s", storage=storage_of(storage))
     done = [trial for trial in study.trials if trial.state.is_finished()]
-    assert 4 <= len(done) <= 5  # the two may each be at a last one
+    assert 2 <= len(done) <= 3  # the two may each be at a last one
 
 
 def test_study_with_other_objectives_is_refused(chosen, tiny_cache, tmp_path):
