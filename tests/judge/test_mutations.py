@@ -63,7 +63,7 @@ worker.Worker._block = lambda self, name, offset, calls: {"ns": [float("nan")] *
 def judged(kit, mode="quick", rival=None, **change):
     plain = settings.parse(RECIPE | change, "test")
     stored = rival is not None and rival.report is not None
-    chosen = plain.against_baseline(stored=stored) if rival else plain
+    chosen = settings.against_baseline(plain, stored=stored) if rival else plain
     return judge(kit, chosen, "test", mode, lambda line: None, rival)
 
 

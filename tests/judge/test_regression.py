@@ -21,7 +21,7 @@ from optimize.judge.records import (
 )
 from optimize.judge.regression import relative_interval, yardstick
 from optimize.judge.stats import Interval
-from optimize.settings import parse
+from optimize.settings import against_baseline, parse
 
 N = 1000
 LABELS = np.zeros(N, dtype=np.int64)
@@ -110,7 +110,7 @@ def evidence(seconds=0.5, *, size=200, wrong=0, stored=None, baseline_s=None, **
 
 
 def results(seen):
-    gates = SETTINGS.against_baseline(stored=seen.stored is not None).gates
+    gates = against_baseline(SETTINGS, stored=seen.stored is not None).gates
     decided = decide_all(gates, seen, ("typical",))
     return {result.gate: result for result in decided if result.gate.startswith("regression-")}
 
@@ -254,11 +254,11 @@ def test_regression_gates_follow_the_table():
         "regression": {"max_slowdown_pct": 25.0, "max_drop_pp": 2.0, "by": {"typical": 100.0}},
         "judge": {"workloads": {"typical": {}, "other": {}}},
     }
-    gates = parse(table, "t").against_baseline(stored=True).gates
+    gates = against_baseline(parse(table, "t"), stored=True).gates
     assert gates["regression-speed"].limit("other", "avx2") == pytest.approx(0.8)
     assert gates["regression-speed"].limit("typical", "avx2") == pytest.approx(0.5)
     assert gates["regression-accuracy"].max_drop_pp == 2.0
-    assert "regression-entries" not in parse(table, "t").against_baseline(stored=False).gates
+    assert "regression-entries" not in against_baseline(parse(table, "t"), stored=False).gates
 
 
 def test_misspelt_limit_and_taken_name_are_refused():
@@ -266,4 +266,4 @@ def test_misspelt_limit_and_taken_name_are_refused():
         parse({"regression": {"max_slowdown": 5}}, "t")
     taken = parse({"gates": {"regression-size": {"kind": "size", "min_reduction_pct": 1}}}, "t")
     with pytest.raises(ValueError, match="has a name that --baseline needs"):
-        taken.against_baseline(stored=False)
+        against_baseline(taken, stored=False)
