@@ -25,7 +25,7 @@ def build_parser(runners: Runners) -> argparse.ArgumentParser:
         description="Make a text classifier small and fast, and prove that it stayed right.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_making(commands, runners)
     _add_judging(commands, runners)
     _add_using(commands, runners)

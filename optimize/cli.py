@@ -16,6 +16,7 @@ from optimize.arguments import build_parser
 from optimize.records import KIT_NAME
 from optimize.settings import DEFAULT_RECIPE, Settings
 
+EXTRAS = {"run": "build", "build": "build", "check": "build", "tune": "build,tune"}
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
 
 
@@ -27,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on from there", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        print(
+            f"optimize: {error}; the command {arguments.command!r} needs an extra: "
+            f"`pip install optimize[{EXTRAS.get(arguments.command, 'judge')}]`",
+            file=sys.stderr,
+        )
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         # Every refusal of this package is one of these, and says what to do.
         print(f"optimize: {error}", file=sys.stderr)
@@ -101,10 +109,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    try:
-        from optimize.build.tune import front, recipe_toml, tune
-    except ImportError as error:
-        raise RuntimeError(f"{error}; `pip install optimize[build,tune]`") from error
+    from optimize.build.tune import front, recipe_toml, tune
 
     chosen, source = _settings(arguments)
     study = tune(chosen, arguments.storage, arguments.study, Teller())
@@ -112,7 +117,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     for trial in trials:
         size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
         print(f"trial {trial.number}: validation accuracy {trial.values[0]:.4f}{size}")
-    base = arguments.recipe or DEFAULT_RECIPE
+    own = arguments.recipe is None and settings.has_project_settings(Path.cwd())
+    base = None if own else arguments.recipe or DEFAULT_RECIPE
     arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
     print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
     return 0

@@ -17,8 +17,8 @@ VARIANTS = (
     "student-onnx",
     "student-int8",
     "student-int8-compared",
-    "student-undistilled",
 )
+UNDISTILLED = "student-undistilled"
 
 
 class Section(BaseModel):
@@ -327,11 +327,23 @@ class Settings(Section):
                 raise ValueError(
                     f"judge.drop_gates {name!r} is not one of the gates {', '.join(known)}"
                 )
+        if self.distill.folds and (self.teacher.logits or not self.teacher.fine_tune):
+            raise ValueError(
+                "distill.folds trains teachers of its own, and this one is given: set "
+                "distill.folds = 0, or teacher.fine_tune = true and no teacher.logits"
+            )
         for name, gate in self.active_gates.items():
-            gate.check_names(name, self.judge.variants, tuple(self.judge.workloads))
+            gate.check_names(name, self.judged_variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judge.variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
         return self
+
+    @property
+    def judged_variants(self) -> tuple[str, ...]:
+        """The variants under measurement: those named, and the control of distillation if built."""
+        named = self.judge.variants
+        alone = self.distill.control and UNDISTILLED not in named
+        return (*named, UNDISTILLED) if alone else named
 
     @property
     def active_gates(self) -> dict[str, Gate]:

@@ -85,7 +85,7 @@ class Session:
     def timed_variants(self) -> list[str]:
         """Variants that this run times: all but a baseline that is a stored report."""
         stored = self.baseline is not None and self.baseline.report is not None
-        return [n for n in self.settings.judge.variants if not (stored and n == BASELINE)]
+        return [n for n in self.settings.judged_variants if not (stored and n == BASELINE)]
 
     def _load(self) -> tuple[Settings, str]:
         if self._settings is None:

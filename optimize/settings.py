@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from optimize.gatefile import BASELINE
 from optimize.recipe import (
+    UNDISTILLED,
     VARIANTS,
     AugmentKind,
     CalibrateSettings,
@@ -39,6 +40,7 @@ else:
 
 __all__ = [
     "DEFAULT_RECIPE",
+    "UNDISTILLED",
     "VARIANTS",
     "AugmentKind",
     "CalibrateSettings",

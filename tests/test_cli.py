@@ -208,6 +208,13 @@ def test_build_refuses_a_folder_that_is_no_kit(capsys, ready, tiny_recipe, tmp_p
     assert contents(out) == {(out / "thesis.txt").relative_to(out): b"years of work"}
 
 
+def test_missing_extra_is_named(capsys, monkeypatch, tiny_recipe):
+    monkeypatch.setitem(sys.modules, "optimize.build.pipeline", None)
+    assert main(["build", "--recipe", str(tiny_recipe)]) == 1
+    told = capsys.readouterr().err
+    assert "the command 'build' needs an extra: `pip install optimize[build]`" in told
+
+
 def test_interrupt(capsys, monkeypatch, tiny_recipe):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

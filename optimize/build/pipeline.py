@@ -15,7 +15,7 @@ from optimize.build.folders import (
     link,
     write_texts,
 )
-from optimize.build.stages import UNDISTILLED, Tell, TrainingStages
+from optimize.build.stages import Tell, TrainingStages
 from optimize.records import (
     KIT_NAME,
     MANIFEST_NAME,
@@ -25,7 +25,7 @@ from optimize.records import (
     write_json,
 )
 from optimize.runtime import MODEL_NAME, TOKENIZER_NAME, Classifier, read_manifest
-from optimize.settings import Settings
+from optimize.settings import UNDISTILLED, Settings
 
 if TYPE_CHECKING:
     from optimize.build.profile import Profile

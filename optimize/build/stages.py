@@ -18,7 +18,7 @@ from optimize.records import (
     FileEntry,
 )
 from optimize.runtime import read_manifest
-from optimize.settings import DistillSettings, Settings, TeacherSettings
+from optimize.settings import UNDISTILLED, DistillSettings, Settings, TeacherSettings
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -38,7 +38,6 @@ TRAIN_MODULES = (
     "metrics.py",
 )
 SCORE_MODULES = ("logits.py", "taps.py", "tokens.py", "store.py", "student.py", "checkpoint.py")
-UNDISTILLED = "student-undistilled"
 
 
 class TrainingStages:
@@ -279,7 +278,8 @@ class TrainingStages:
         own = student.checkpoint != "teacher"
         parts = {
             "student": student.model_dump(exclude={"checkpoint", "revision"}),
-            "distill": distill.model_dump(),
+            # Whether a control is trained beside it does not change the student.
+            "distill": distill.model_dump(exclude={"control"}),
             "checkpoint": checkpoint.digest(student.checkpoint, student.revision)
             if own
             else self.keys["teacher"],

@@ -195,15 +195,21 @@ def front(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(study.best_trials, key=lambda trial: (-trial.values[0], trial.number))
 
 
-def recipe_toml(trial: optuna.trial.FrozenTrial, base: str) -> str:
-    """A trial as a recipe that extends the one it was searched from."""
+def recipe_toml(trial: optuna.trial.FrozenTrial, base: str | None) -> str:
+    """A trial as a recipe that extends the one it was searched from.
+
+    Args:
+        trial: one of a study.
+        base: that recipe; ``None`` where it is the project's own, whose tables these then are.
+    """
     params = dict(trial.params)
+    prefix = "tool.optimize." if base is None else ""
     lines = [
         f"# Trial {trial.number}: validation accuracy {trial.values[0]:.4f}, chosen on validation.",
-        f'extends = "{base}"',
-        "",
+        "# For pyproject.toml, in place of what stands there." if base is None else "",
+        "" if base is None else f'extends = "{base}"',
     ]
     if "layers" in params:
-        lines += ["[student]", f"layers = {params.pop('layers')}", ""]
-    lines += ["[distill]", *(f"{key} = {value!r}" for key, value in params.items())]
+        lines += ["", f"[{prefix}student]", f"layers = {params.pop('layers')}"]
+    lines += ["", f"[{prefix}distill]", *(f"{key} = {value!r}" for key, value in params.items())]
     return "\n".join(lines) + "\n"

@@ -83,7 +83,7 @@ class _Run:
         self.mode, self.tell, self.rival = mode, tell, rival
         self.threads = settings.judge.threads or available_cores()
         self.variants: dict[str, Variant] = {
-            name: kit.variants[name] for name in settings.judge.variants if name in kit.variants
+            name: kit.variants[name] for name in settings.judged_variants if name in kit.variants
         }
         self.split = settings.judge.split
         self.examples: dict[str, Examples] = {

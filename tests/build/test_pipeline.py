@@ -10,7 +10,7 @@ from optimize.runtime import read_manifest
 
 def test_kit_holds_every_variant_and_the_texts(tiny_kit):
     kit = read_kit(tiny_kit)
-    assert set(kit.variants) == set(settings.VARIANTS) - {"student-undistilled"}
+    assert set(kit.variants) == set(settings.VARIANTS)
     assert len(kit.examples("test").texts) == len(kit.examples("validation").texts) == 24
     assert kit.manifest.labels == ("cancel", "refund", "track")
 
@@ -40,6 +40,46 @@ def test_changed_gate_trains_nothing(tiny_kit, tiny_recipe, tiny_cache):
     assert kit != tiny_kit
     assert [line for line in told if line.endswith("building")] == ["kit: building"]
     assert "size" in json.loads((kit / "kit.json").read_text())["settings"]["gates"]
+
+
+def test_control_is_built_beside_the_student_and_judged(tiny_recipe, tiny_cache, tiny_kit):
+    told = []
+    chosen, _ = settings.load(str(tiny_recipe), None, ["distill.control=true"])
+    kit = read_kit(pipeline.build(chosen, told.append, tiny_cache))
+    built = [line.split(":")[0] for line in told if line.endswith(": building")]
+    alone = "student-undistilled"
+    assert built == [alone, f"{alone}-onnx", f"calibrated-{alone}-onnx", "kit"]
+    assert alone in kit.variants
+    assert chosen.judged_variants[-1] == alone
+    recipe = kit.variants[alone].manifest.recipe["distill"]
+    assert recipe["epochs"] == chosen.distill.epochs  # as many examples: nothing was added
+
+
+def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(
+    tiny_recipe, tiny_cache, tiny_kit
+):
+    import numpy as np
+
+    from optimize.build.folds import fold_rows
+    from optimize.build.logits import Targets
+
+    chosen, _ = settings.load(str(tiny_recipe), None, ["distill.folds=2", "distill.augment=1"])
+    stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)
+    crossed = Targets.read(stages.logits()).logits[:]
+    one, _ = settings.load(str(tiny_recipe), None, ["distill.augment=1"])
+    plain = Targets.read(pipeline.Stages(one, lambda line: None, tiny_cache).logits()).logits[:]
+    count = len(stages.splits.train)
+    assert len(crossed) == len(plain) > count
+    np.testing.assert_array_equal(crossed[count:], plain[count:])
+    assert not np.isclose(crossed[:count], plain[:count]).all(axis=1).any()
+    rows = [fold_rows(count, fold, 2) for fold in (0, 1)]
+    assert sorted(np.concatenate(rows).tolist()) == list(range(count))
+
+
+@pytest.mark.parametrize("given", ["teacher.fine_tune=false", "teacher.logits='x.npz'"])
+def test_folds_of_a_teacher_that_is_given_are_refused(tiny_recipe, given):
+    with pytest.raises(settings.SettingsError, match=r"distill\.folds trains teachers of its own"):
+        settings.load(str(tiny_recipe), None, ["distill.folds=2", given])
 
 
 def test_second_build_does_nothing(tiny_kit, tiny_recipe, tiny_cache):

@@ -161,6 +161,9 @@ def test_recipe_of_a_trial_is_toml():
     assert 'extends = "clinc"' in text
     assert "[student]\nlayers = 3" in text
     assert "[distill]\ntemperature = 2.0" in text
+    own = recipe_toml(trial, None)
+    assert "extends" not in own
+    assert "[tool.optimize.student]\nlayers = 3" in own
 
 
 @pytest.mark.parametrize("span", ["[3.0, 1.0]", "[-1.0, 1.0]"])

@@ -55,6 +55,7 @@ def test_a_revision_that_is_not_there(repository, revision):
         find(f"git:{revision}", "student-int8")
 
 
+@pytest.mark.torch
 def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_data):
     table = tiny_recipe.read_text().replace("epochs = 12", "epochs = 1")
     (repository / "tiny.toml").write_text(table)
@@ -74,6 +75,7 @@ def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_dat
     assert len(status.stdout.splitlines()) == 1
 
 
+@pytest.mark.torch
 def test_a_revision_that_cannot_be_built_says_why(repository):
     (repository / "bad.toml").write_text('[data]\nsource = "gone.csv"\n')
     git("add", ".")

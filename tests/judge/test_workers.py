@@ -21,7 +21,9 @@ def started(folder, code=None, threads=1):
     return WorkerProcess(spec, TEXTS[0])
 
 
-@pytest.mark.parametrize("variant", ["student-int8", "student-torch"])
+@pytest.mark.parametrize(
+    "variant", ["student-int8", pytest.param("student-torch", marks=pytest.mark.torch)]
+)
 def test_worker_answers_as_the_model(tiny_kit, variant):
     with started(tiny_kit / variant) as worker:
         answers = predict(worker, TEXTS, 1)
