@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -132,6 +133,19 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def run_queue_wait_s(tasks: Path = Path("/proc/self/task")) -> float:
+    """Seconds that this process's threads were ready to run and had no core, since they began.
+
+    Linux counts them per thread (kernel documentation, "Scheduler Statistics", schedstat's second
+    figure). A neighbour on the same cores shows here, and in no other count. 0 where nothing tells.
+    """
+    waited = 0
+    for task in tasks.glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread may end while it is read
+            waited += int(task.read_text(encoding="ascii").split()[1])
+    return waited / 1e9
 
 
 class Disturbance:

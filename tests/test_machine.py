@@ -33,3 +33,11 @@ def test_disturbance_counts_what_was_taken(tmp_path):
     assert stolen > 0
     assert throttled == 2.5
     assert watch.since_last() == (0, 0)
+
+
+def test_waits_of_all_threads_are_added_up(tmp_path):
+    for task, line in {"1": "900 1500000000 3", "2": "1 500000000 1", "3": "cut"}.items():
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "schedstat").write_text(line)
+    assert machine.run_queue_wait_s(tmp_path) == 2.0
+    assert machine.run_queue_wait_s(tmp_path / "none") == 0.0

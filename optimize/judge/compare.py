@@ -193,7 +193,8 @@ def _speeds(
         ]
         # log(t_before / t_after): above zero, the later run is faster.
         interval = relative_interval(*spans)
-        estimate = float(np.median(_block_logs(older)) - np.median(_block_logs(newer)))
+        logs = _block_logs(older), _block_logs(newer)
+        estimate = float(np.median(logs[0]) - np.median(logs[1])) if all(logs) else math.nan
         good = decide(interval, limit_log) == "pass"
         found.append(
             Change(
@@ -201,7 +202,9 @@ def _speeds(
                 before.name,
                 after.name,
                 "pass" if good else "inconclusive",
-                f"{math.exp(estimate):.2f}×",
+                f"{math.exp(estimate):.2f}×"
+                if math.isfinite(estimate)
+                else "every block disturbed",
                 "two runs apart in time"
                 if good
                 else "two runs apart in time cannot say; `optimize duet` does",

@@ -33,6 +33,8 @@ from optimize.judge.stats import (
 # Share of block ratios that must agree in quick mode. Of the two dozen that it takes, a stolen
 # time slice spoils one or two, and one more on either side would decide nothing.
 QUICK_SHARE = 0.80
+# Undisturbed blocks that quick mode needs to say anything: a third of the two dozen.
+LEAST_QUICK_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def timing_verdict(
         return sequential_timing(replicates, limit, shared)
     pairs = zip(reference.blocks_s, candidate.blocks_s, strict=True)
     ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
-    interval = percentile_interval(ratios, QUICK_SHARE) if ratios else UNDEFINED
+    enough = len(ratios) >= LEAST_QUICK_BLOCKS
+    interval = percentile_interval(ratios, QUICK_SHARE) if enough else UNDEFINED
     return SequentialVerdict(
         verdict=decide(interval, limit),
         estimate_log=float(np.median(ratios)) if ratios else math.nan,

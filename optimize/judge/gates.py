@@ -163,6 +163,9 @@ def _speedup(
         reason = f"{100 * (ratio / limit - 1):.0f} % above the limit"
     elif outcome.verdict == "fail":
         reason = f"{100 * (1 - ratio / limit):.0f} % below the limit, the whole interval with it"
+    elif math.isnan(outcome.interval.low):
+        reason = "too few blocks were left undisturbed: others held the cores"
+        more["remedy"] = MORE_REPLICATES
     elif outcome.noisy:
         reason = f"replicates scatter by {100 * outcome.sd_log:.1f} %, too much to decide"
         more["remedy"] = MORE_REPLICATES

@@ -92,7 +92,8 @@ class Timing(Record):
         startup_s: process start to first prediction, one value a replicate, by variant.
         peak_rss_bytes: peak memory of the worker after its workloads, likewise.
         replicates: how many were taken.
-        dropped_blocks: blocks dropped for all variants, because steal or throttling hit one.
+        dropped_blocks: blocks dropped for all variants, because steal, throttling or a wait for a
+            core hit one.
         seconds: wall time of the measurement.
     """
 

@@ -143,7 +143,9 @@ class Tally:
         """The table."""
         lines = [f"{'workload':12}{'replicate SD':>13}{'pass':>7}{'fail':>7}{'undecided':>11}"]
         for name, counts in self.verdicts.items():
-            scatter = float(np.nanstd(self.replicates[name], ddof=1))
+            # A replicate in which every block was disturbed has no figure.
+            known = [figure for figure in self.replicates[name] if math.isfinite(figure)]
+            scatter = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
             lines.append(
                 f"{name:12}{scatter:13.2%}{counts['pass']:7}{counts['fail']:7}"
                 f"{counts['inconclusive']:11}"

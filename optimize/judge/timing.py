@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from optimize.machine import Disturbance
 CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
 STEAL_SHARE = 0.1
+# Share of a worker's part of a block that its threads may wait for a core. A busy neighbour makes
+# it a third and more; alone on its cores, a worker waits for less than a hundredth.
+WAIT_SHARE = 0.1
 Batches = list[list[str]]
 Workers = dict[str, WorkerProcess]
 
@@ -195,20 +199,29 @@ def _replicate(
         taken = {
             name: workers[name].ask(
                 "block", name=workload, offset=7 * block, calls=calls[workload, name]
-            )["ns"]
+            )
             for name in next(rows)
         }
         stolen, throttled = disturbance.since_last()
-        if throttled > 0 or stolen > STEAL_SHARE * (time.monotonic() - begun):
+        if (
+            throttled > 0
+            or stolen > STEAL_SHARE * (time.monotonic() - begun)
+            or any(map(_had_to_wait, taken.values()))
+        ):
             recorder.dropped += 1
             continue
-        for name, durations in taken.items():
-            kept[name].append(durations)
+        for name, answer in taken.items():
+            kept[name].append(answer["ns"])
         clean += 1
         if clean == plan.blocks:
             break
     for name, blocks in kept.items():
         recorder.blocks(workload, name, blocks, calls[workload, name])
+
+
+def _had_to_wait(answer: Mapping[str, Any]) -> bool:
+    """Whether a worker's threads waited for a core for more than a share of its block."""
+    return float(answer.get("waited_s", 0.0)) > WAIT_SHARE * sum(answer["ns"]) / 1e9
 
 
 def _twin_of(control: str, workers: Workers) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from optimize.machine import peak_rss_bytes
+from optimize.machine import peak_rss_bytes, run_queue_wait_s
 from optimize.runtime import Classifier, Logits, TextEncoder, probabilities, read_manifest
 
 PROTOCOL = 1
@@ -92,11 +92,18 @@ class Worker:
         return {"mean_s": sum(later) / len(later) / 1e9}
 
     def _block(self, name: str, offset: int, calls: int) -> dict[str, Any]:
-        """Durations of so many calls in nanoseconds; no garbage is collected in between."""
+        """Durations of so many calls in nanoseconds; no garbage is collected in between.
+
+        Also the seconds that the threads waited for a core, which others had.
+        """
         gc.collect()
         gc.disable()
+        waited = run_queue_wait_s()
         try:
-            return {"ns": self._timed(name, offset, calls)}
+            return {
+                "ns": self._timed(name, offset, calls),
+                "waited_s": run_queue_wait_s() - waited,
+            }
         finally:
             gc.enable()
 

@@ -136,6 +136,23 @@ def test_a_misspelt_gate_is_refused():
         parse({"gates": {"size": {"kind": "size", "min_reduction": 80}}}, "recipe")
 
 
+def test_quick_mode_needs_enough_undisturbed_blocks():
+    """Seven of them say nothing, however fast the candidate was in each."""
+    import dataclasses
+
+    few = evidence(mode="quick")
+    kept = {
+        name: one.model_copy(update={"blocks_s": ((one.blocks_s[0][0],) * 7,)})
+        for name, one in few.timing.series["typical"].items()
+    }
+    timing = few.timing.model_copy(update={"series": {"typical": kept}})
+    gates = parse({"gates": {"speed": GATES["speed"]}}, "test").active_gates
+    changed = dataclasses.replace(few, timing=timing)
+    (result,) = decide_all(gates, changed, ("typical",))
+    assert result.verdict == "inconclusive"
+    assert "others held the cores" in result.reason
+
+
 LABELS_GATE = {
     "labels": {"kind": "labels", "candidate": "student-int8", "reference": "teacher-torch"}
 }
