@@ -196,15 +196,14 @@ def _speeds(
         logs = _block_logs(older), _block_logs(newer)
         estimate = float(np.median(logs[0]) - np.median(logs[1])) if all(logs) else math.nan
         good = decide(interval, limit_log) == "pass"
+        known = math.isfinite(estimate)
         found.append(
             Change(
                 f"speed[{workload}]",
                 before.name,
                 after.name,
                 "pass" if good else "inconclusive",
-                f"{math.exp(estimate):.2f}×"
-                if math.isfinite(estimate)
-                else "every block disturbed",
+                f"{math.exp(estimate):.2f}×" if known else "every block disturbed",
                 "two runs apart in time"
                 if good
                 else "two runs apart in time cannot say; `optimize duet` does",

@@ -221,7 +221,8 @@ def _replicate(
 
 def _had_to_wait(answer: Mapping[str, Any]) -> bool:
     """Whether a worker's threads waited for a core for more than a share of its block."""
-    return float(answer.get("waited_s", 0.0)) > WAIT_SHARE * sum(answer["ns"]) / 1e9
+    lasted_s = sum(answer["ns"]) / 1e9
+    return bool(answer.get("waited_s", 0.0) > WAIT_SHARE * lasted_s)
 
 
 def _twin_of(control: str, workers: Workers) -> str:
