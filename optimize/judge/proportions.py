@@ -135,6 +135,8 @@ def examples_needed(
         return None
     b, c = (discordant_share + observed_drop) / 2, (discordant_share - observed_drop) / 2
     unit = _score(b, c, 1, margin)
+    if unit == 0:
+        return None  # so near the margin that the difference is rounding
     return max(math.ceil((z / unit) ** 2), examples_without_disagreement(margin, z))
 
 
