@@ -34,8 +34,8 @@ DEFAULT_BATCH_SIZE = 32
 # Protobuf's own limit for one message; no file of a bundle can be larger and be read.
 LARGEST_BYTES = 2**31
 # The onnxruntime that first had an operator set, or a version of the file format (tried).
-FIRST_WITH_OPSET = {21: (1, 18), 22: (1, 20), 23: (1, 22)}
-FIRST_WITH_IR = {10: (1, 18), 11: (1, 22)}
+FIRST_WITH_OPSET = {21: (1, 18), 22: (1, 21), 23: (1, 23), 25: (1, 24)}
+FIRST_WITH_IR = {10: (1, 18), 11: (1, 23), 13: (1, 24)}
 # Graph rewrites whose fused kernel is slower on the CPU than what it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
 

@@ -197,8 +197,15 @@ def conditions(report: Report) -> list[str]:
     controls = ", ".join(f"{control.workload} {control.ratio:.3f}×" for control in report.controls)
     timing = report.timing
     lines = [
-        f"{print_.cpu}, {print_.isa_class}, {print_.threads} threads; {libraries}; "
-        f"Python {print_.libraries.get('python', '?')}",
+        "; ".join(
+            part
+            for part in (
+                f"{print_.cpu}, {print_.isa_class}, {print_.threads} threads",
+                libraries,  # empty where each variant has its own
+                f"Python {print_.libraries.get('python', '?')}",
+            )
+            if part
+        ),
         f"{timing.replicates} replicates of fresh workers in {timing.seconds:.0f} s, "
         f"{timing.dropped_blocks} disturbed blocks dropped; A/A control: {controls}",
         f"settings: {report.settings_source}; times are median / p95 of single calls, with the "

@@ -295,7 +295,7 @@ Stages(chosen, lambda line: print(line, flush=True), Path(sys.argv[2])).student(
 
 
 def test_build_killed_outright_resumes_to_the_same_weights(tiny_recipe, tmp_path):
-    """SIGKILL at no particular step, twice, and the next run goes on."""
+    """SIGKILL at no particular step, and the next run goes on."""
     from safetensors.torch import load_file
 
     def started(cache):
@@ -313,7 +313,7 @@ def test_build_killed_outright_resumes_to_the_same_weights(tiny_recipe, tmp_path
     whole = started(tmp_path / "whole")
     assert whole.wait(timeout=300) == 0
     kills = 0
-    for wanted in ("student: epoch 3 ", "student: epoch 15 "):
+    for wanted in ("student: epoch 9 ",):
         process = started(tmp_path / "cut")
         for line in process.stdout:
             if wanted in line:
@@ -322,7 +322,7 @@ def test_build_killed_outright_resumes_to_the_same_weights(tiny_recipe, tmp_path
                 kills += 1
                 break
         process.wait(timeout=300)
-    assert kills == 2
+    assert kills == 1
     last = started(tmp_path / "cut")
     told = last.stdout.read()
     assert last.wait(timeout=300) == 0

@@ -38,15 +38,18 @@ def bare_python(tmp_path_factory):
     return str(folder / "bin" / "python")
 
 
-def test_two_interpreters_are_timed_in_one_run(tiny_kit, other_python, tmp_path, capsys):
-    report = duet(
-        tiny_kit / "student-int8",
-        [sys.executable, other_python],
-        mode="quick",
-        threads=1,
-        max_slowdown_pct=900.0,
-        tell=silent,
-    )
+@pytest.fixture(scope="module")
+def report(tiny_kit, other_python, tmp_path_factory):
+    """What the command writes, given a kit."""
+    folder = tmp_path_factory.mktemp("duet")
+    pythons = ["--python", sys.executable, "--python", other_python]
+    how = ["--quick", "--threads", "1", "--max-slowdown-pct", "900", "--inconclusive", "pass"]
+    assert main(["duet", str(tiny_kit), *pythons, *how, "--out", str(folder)]) == 0
+    return read_report(folder / "report.json")
+
+
+def test_two_interpreters_are_timed_in_one_run(report):
+    assert report.recipe == "duet"
     first, second = report.variants
     assert first.startswith("ort-")
     assert first != second
@@ -61,13 +64,6 @@ def test_two_interpreters_are_timed_in_one_run(tiny_kit, other_python, tmp_path,
     for series in report.timing.series.values():
         assert set(series) == {first, second, "control"}
     assert len(report.scores["test"]) == 2
-
-
-def test_command_takes_a_kit_and_writes_the_report(tiny_kit, other_python, tmp_path):
-    pythons = ["--python", sys.executable, "--python", other_python]
-    out = ["--out", str(tmp_path), "--quick", "--threads", "1", "--max-slowdown-pct", "900"]
-    assert main(["duet", str(tiny_kit), *pythons, *out, "--inconclusive", "pass"]) == 0
-    assert read_report(tmp_path / "report.json").recipe == "duet"
 
 
 def test_other_interpreter_loads_its_own_libraries_and_our_code(tiny_kit, other_python):
