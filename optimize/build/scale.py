@@ -70,6 +70,7 @@ def peak_of(texts: int, work: Path) -> int:
         run=Run(work / "run", lambda line: None),
         model=model,
         data_collator=PaddingCollator(tokenizer),
+        eval_dataset=[],  # none: only training is looked at
     )
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.args.load_best_model_at_end = False

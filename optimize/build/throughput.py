@@ -113,6 +113,7 @@ class OurWay:
             run=run,
             model=student[0],
             data_collator=PaddingCollator(student[1]),
+            eval_dataset=[],  # none: only training is looked at
             callbacks=[clock],
         )
         trainer.args.max_steps = self._steps
