@@ -94,7 +94,9 @@ def _build(arguments: argparse.Namespace) -> int:
     profile = Profile()
     with profile.section("everything else"):
         kit = build(chosen, Teller(), profile=profile)
-    if not Processes.launched().first:
+    processes = Processes.launched()
+    processes.leave()
+    if not processes.first:
         return 0
     if arguments.profile:
         print("\n".join(profile.lines()))

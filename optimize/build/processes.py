@@ -43,6 +43,14 @@ class Processes:
 
             torch.distributed.barrier()
 
+    def leave(self) -> None:
+        """Part together: one that goes early takes the others' connections with it."""
+        if self.count > 1:
+            import torch
+
+            self.wait()
+            torch.distributed.destroy_process_group()
+
     def agreed(self, value: bool) -> bool:
         """The first one's value, for all."""
         if self.count == 1:

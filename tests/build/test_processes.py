@@ -39,6 +39,7 @@ stages = Stages(chosen, lambda line: None, Path(cache))
 stages.student()
 if stages.processes.first:
     Path(out).write_text(json.dumps([stages.processes.count, losses]))
+stages.processes.leave()
 """
 
 
