@@ -3,7 +3,9 @@
     python -m optimize.build.scale [--texts 15000 1000000]
 
 Each size runs in a process of its own, with a tiny model, so that the texts and what is stored of
-them are what could grow. Prints the peak of each and its growth over the first.
+them are what could grow. All train for as many steps: the heap of a process settles over thousands
+of batches of many shapes, whatever the number of texts. Prints the peak of each and its growth over
+the first.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tempfile import TemporaryDirectory
 ONE = "--one"
 LABELS = 150
 WORDS = 2000
+BATCH = 256
 
 
 def synthetic_texts(count: int) -> Iterator[str]:
@@ -27,8 +30,8 @@ def synthetic_texts(count: int) -> Iterator[str]:
         yield " ".join(f"w{(row * 31 + place * 17) % WORDS}" for place in range(length))
 
 
-def peak_of(texts: int, work: Path) -> int:
-    """Score and train on so many texts; returns this process's peak memory in bytes."""
+def peak_of(texts: int, steps: int, work: Path) -> int:
+    """Score so many texts and train on them; returns this process's peak memory in bytes."""
     import numpy as np
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -62,7 +65,7 @@ def peak_of(texts: int, work: Path) -> int:
     model = BertForSequenceClassification(config)
     tokens = tokenise(synthetic_texts(texts), tokenizer, 32, work / "tokens")
     score(model, tokens, work, lambda line: None)
-    settings = DistillSettings(epochs=1, batch_size=256, pooled=1.0, precision="fp32")
+    settings = DistillSettings(batch_size=BATCH, pooled=1.0, precision="fp32")
     labels = np.full(texts, UNLABELLED, dtype=np.int64)
     trainer = DistillationTrainer(
         settings=settings,
@@ -72,16 +75,18 @@ def peak_of(texts: int, work: Path) -> int:
         data_collator=PaddingCollator(tokenizer),
         eval_dataset=[],  # none: only training is looked at
     )
+    trainer.args.max_steps = steps
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.args.load_best_model_at_end = False
     trainer.train()
     return peak_rss_bytes()
 
 
-def peak_in_a_process(texts: int) -> int:
+def peak_in_a_process(texts: int, steps: int) -> int:
     """The same in a fresh process."""
     with TemporaryDirectory() as work:
-        command = [sys.executable, "-m", "optimize.build.scale", ONE, str(texts), work]
+        module = [sys.executable, "-m", "optimize.build.scale"]
+        command = [*module, ONE, str(texts), str(steps), work]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
@@ -90,9 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the peak of each size."""
     parser = argparse.ArgumentParser(description="Peak memory by the number of texts.")
     parser.add_argument("--texts", type=int, nargs="+", default=[15_000, 1_000_000])
-    first = 0
-    for texts in parser.parse_args(argv).texts:
-        peak = peak_in_a_process(texts)
+    sizes = parser.parse_args(argv).texts
+    steps, first = -(-max(sizes) // BATCH), 0
+    for texts in sizes:
+        peak = peak_in_a_process(texts, steps)
         first = first or peak
         growth = 100 * (peak / first - 1)
         sys.stdout.write(f"{texts:>10,} texts  {peak / 2**20:7.0f} MiB  {growth:+.1f} %\n")
@@ -102,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [ONE]:
-        sys.stdout.write(f"{peak_of(int(sys.argv[2]), Path(sys.argv[3]))}\n")
+        texts, steps, work = int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+        sys.stdout.write(f"{peak_of(texts, steps, work)}\n")
         raise SystemExit(0)
     raise SystemExit(main())

@@ -1,7 +1,7 @@
-"""Arrays on disk that are larger than memory: a batch of rows is mapped, copied and let go.
+"""Arrays on disk that are larger than memory, read and written a batch of rows at a time.
 
-A file that stays mapped counts as this process's memory page by page as it is read, so that a pass
-over a large store would grow to its size.
+Rows are read, not mapped: around every row that is touched the kernel maps 64 KiB, and counts all
+of it as this process's memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+Span = tuple[int, int]  # the first row, and the one after the last
 
 
 class Rows:
@@ -21,11 +22,19 @@ class Rows:
 
     Args:
         path: the file.
+
+    Raises:
+        ValueError: it is no such file, or its rows do not lie one after the other.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shape: tuple[int, ...] = self._map("r").shape
+        header = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not header.flags.c_contiguous:
+            raise ValueError(f"{path} is stored by columns; save it in C order")
+        self.shape: tuple[int, ...] = header.shape
+        self._dtype, self._begin = header.dtype, header.offset
+        self._row_bytes = header.itemsize * int(np.prod(self.shape[1:]))
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
@@ -33,31 +42,53 @@ class Rows:
         np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         return cls(path)
 
-    def _map(self, mode: Any) -> Array:
-        mapped: Array = np.load(self.path, mmap_mode=mode, allow_pickle=False)
-        return mapped
-
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: Any) -> Array:
-        """A copy of the rows that an index, a slice or an array of indices names."""
-        return np.array(self._map("r")[rows])
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> Array:
+        """The rows that an array of numbers or a slice names, shape (rows, …)."""
+        return np.concatenate(self.blocks([(0, 0), *self._spans(rows)]))
 
-    def __setitem__(self, rows: Any, values: Array) -> None:
-        """Write rows."""
-        self._map("r+")[rows] = values
+    def __setitem__(self, rows: NDArray[np.int64] | slice, values: Array) -> None:
+        """Write rows, shape (rows, …)."""
+        spans = self._spans(rows)
+        ends = np.cumsum([end - start for start, end in spans])
+        self.write_blocks(spans, np.split(values, ends[:-1]))
 
-    def blocks(self, spans: Iterable[tuple[int, int]]) -> list[Array]:
-        """Copies of several stretches of rows, mapped once."""
-        mapped = self._map("r")
-        return [np.array(mapped[start:end]) for start, end in spans]
+    def blocks(self, spans: Iterable[Span]) -> list[Array]:
+        """Several stretches of rows."""
+        found = []
+        with self.path.open("rb") as stream:
+            for start, end in spans:
+                block = np.empty((end - start, *self.shape[1:]), dtype=self._dtype)
+                stream.seek(self._place(start, end))
+                if stream.readinto(block.data) != block.nbytes:
+                    raise ValueError(f"{self.path} ends before row {end} of {len(self)}")
+                found.append(block)
+        return found
 
-    def write_blocks(self, spans: Iterable[tuple[int, int]], values: Iterable[Array]) -> None:
-        """Write several stretches of rows."""
-        mapped = self._map("r+")
-        for (start, end), block in zip(spans, values, strict=True):
-            mapped[start:end] = block
+    def write_blocks(self, spans: Iterable[Span], values: Iterable[Array]) -> None:
+        """Write several stretches of rows, each as long as its span."""
+        with self.path.open("r+b") as stream:
+            for (start, end), block in zip(spans, values, strict=True):
+                if block.shape != (end - start, *self.shape[1:]):
+                    raise ValueError(
+                        f"{self.path}, rows {start} to {end}: written with shape {block.shape}, "
+                        f"where a row has shape {self.shape[1:]}"
+                    )
+                stream.seek(self._place(start, end))
+                stream.write(np.ascontiguousarray(block, dtype=self._dtype).data)
+
+    def _spans(self, rows: NDArray[np.int64] | slice) -> list[Span]:
+        if isinstance(rows, slice):
+            start, end, _ = rows.indices(len(self))
+            return [(start, end)]
+        return [(row, row + 1) for row in rows.tolist()]
+
+    def _place(self, start: int, end: int) -> int:
+        if not 0 <= start <= end <= len(self):
+            raise IndexError(f"{self.path} has {len(self)} rows, not {start} to {end}")
+        return self._begin + start * self._row_bytes
 
 
 class Ragged:
@@ -88,7 +119,7 @@ class Ragged:
         """Write the blocks of some examples, each as long as its place."""
         self.values.write_blocks(self._spans(rows), blocks)
 
-    def _spans(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    def _spans(self, rows: NDArray[np.int64]) -> list[Span]:
         return [(int(self._offsets[row]), int(self._offsets[row + 1])) for row in rows]
 
 

@@ -144,7 +144,8 @@ class LengthBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self._lengths = lengths
+        # Half as wide as numpy would have them: an epoch's order is in memory as a whole.
+        self._lengths = lengths.astype(np.int32)
         self._batch_size = batch_size
         self._seed, self._rank, self._world = seed, rank, world
         tokens = int(lengths.sum())
@@ -170,15 +171,15 @@ class LengthBatches:
                 )
             yield share.tolist()
 
-    def batches(self) -> list[NDArray[np.int64]]:
+    def batches(self) -> list[NDArray[np.int32]]:
         """The whole batches of the epoch, all processes' shares together."""
         rng = np.random.default_rng([self._seed, self.epoch])
-        order = rng.permutation(len(self._lengths))
+        order = rng.permutation(np.arange(len(self._lengths), dtype=np.int32))
         together = self.SORTED_TOGETHER * self._batch_size
         for start in range(0, len(order), together):
             part = order[start : start + together]
             order[start : start + together] = part[np.argsort(self._lengths[part], kind="stable")]
-        ends = self._lengths[order].cumsum()
+        ends = self._lengths[order].cumsum(dtype=np.int64)
         # In whole numbers, so that no batch is empty by rounding.
         shares = int(ends[-1]) * np.arange(1, self._count, dtype=np.int64) // self._count
         cuts = np.searchsorted(ends, shares, side="right")

@@ -96,10 +96,25 @@ def test_rows_are_written_and_read_in_any_order(tmp_path):
     again = Rows(tmp_path / "rows.npy")
     assert len(again) == 5
     assert again[np.array([1, 0, 3])].tolist() == [[1, 1], [0, 0], [3, 3]]
-    # A copy: nothing stays mapped, and changing it does not write.
-    copied = again[:]
-    copied[0] = 9
-    assert again[0].tolist() == [0, 0]
+    assert again[2:4].tolist() == [[0, 0], [3, 3]]
+    assert again[np.array([], dtype=np.int64)].shape == (0, 2)
+
+
+def test_rows_that_are_not_there_are_refused(tmp_path):
+    rows = Rows.create(tmp_path / "rows.npy", (5, 2), np.float32)
+    with pytest.raises(IndexError, match=r"rows.npy has 5 rows, not 5 to 6"):
+        rows[np.array([5])]
+    with pytest.raises(IndexError, match=r"not -1 to 0"):
+        rows[np.array([-1])] = np.zeros((1, 2))
+    with pytest.raises(ValueError, match=r"written with shape \(1, 3\).* row has shape \(2,\)"):
+        rows[np.array([0])] = np.zeros((1, 3))
+    with rows.path.open("r+b") as stream:
+        stream.truncate(rows.path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"ends before row 5 of 5"):
+        rows[np.array([4])]
+    np.save(tmp_path / "columns.npy", np.zeros((3, 2), order="F"))
+    with pytest.raises(ValueError, match=r"columns.npy is stored by columns; save it in C order"):
+        Rows(tmp_path / "columns.npy")
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.randoms())
