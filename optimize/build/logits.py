@@ -18,7 +18,7 @@ from optimize.build.store import Ragged, Rows
 from optimize.build.student import classification_head
 from optimize.build.taps import Taps, joined
 from optimize.build.tokens import Tokens, token_batches
-from optimize.build.training import Tell
+from optimize.build.training import Tell, attention_for
 from optimize.machine import has_bf16
 
 STORE_NAME = "logits.npy"
@@ -81,7 +81,8 @@ def score(
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
         for chosen in batches:
             batch = tokens.batch(chosen)
-            logits = model(**batch).logits
+            with attention_for(batch["input_ids"].shape[1]):
+                logits = model(**batch).logits
             stores.write(chosen, logits, taps, batch["attention_mask"])
             taps.clear()
             done += len(chosen)
@@ -186,7 +187,7 @@ def import_precomputed(
             "and distill.augment = 0 since nothing scores what it would add"
         )
     columns = [names.index(name) for name in label_names]
-    ordered = logits[:, columns].astype(np.float32)
+    ordered = np.ascontiguousarray(logits[:, columns], dtype=np.float32)
     if not np.isfinite(ordered).all():
         row = int(np.flatnonzero(~np.isfinite(ordered).all(axis=1))[0])
         raise LogitsError(f"{source}, {split!r}, row {row}: a logit is not finite")

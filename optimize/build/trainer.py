@@ -20,7 +20,7 @@ from optimize.build.losses import hard_label_loss
 from optimize.build.metrics import compute_accuracy
 from optimize.build.schedule import parameter_groups
 from optimize.build.tokens import LengthBatches
-from optimize.build.training import Run, last_whole_checkpoint, training_arguments
+from optimize.build.training import Run, attention_for, last_whole_checkpoint, training_arguments
 from optimize.settings import TrainingSettings
 
 AVERAGE_NAME = "average.safetensors"
@@ -116,7 +116,8 @@ class LessonTrainer(Trainer):
             for name in list(inputs)
             if name.startswith("teacher_")
         }
-        with self.profile.section("forward"):
+        attention = attention_for(inputs["input_ids"].shape[1])
+        with self.profile.section("forward"), attention:
             outputs = model(**inputs)
             logits = outputs.logits.float()
             if teacher:
