@@ -57,6 +57,7 @@ class GateTable(Table):
     Attributes:
         candidate: variant under judgement.
         by: other limits, keyed ``WORKLOAD``, ``@ISA`` or ``WORKLOAD@ISA``.
+        remedy: what to try where it fails, instead of the suite's own words.
     """
 
     limit_name: ClassVar[str]
@@ -64,6 +65,7 @@ class GateTable(Table):
 
     candidate: str = "student-int8"
     by: dict[str, Limit] = {}
+    remedy: str | None = None
 
     def limit(self, workload: str | None, isa: str) -> float:
         """The limit that holds for a workload on a machine, the narrowest entry first."""

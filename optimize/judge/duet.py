@@ -123,13 +123,15 @@ def duet_settings(
     for name in others:
         both = {"candidate": name, "reference": reference}
         ratio = 100 / (100 + max_slowdown_pct)
+        remedy = f"stay with {reference}, or look for the slow kernel: onnxruntime's own profiler"
         gates |= {
-            f"speed-{name}": {"kind": "speedup", "min_ratio": ratio, **both},
+            f"speed-{name}": {"kind": "speedup", "min_ratio": ratio, "remedy": remedy, **both},
             f"labels-{name}": {"kind": "labels", **both},
             f"memory-{name}": {
                 "kind": "growth",
                 "quantity": "memory",
                 "max_growth_pct": 25.0,
+                "remedy": f"stay with {reference}",
                 **both,
             },
         }

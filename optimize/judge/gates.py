@@ -81,8 +81,7 @@ def _decide(
     name: str, gate: Any, workload: str | None, evidence: Evidence, timed: int
 ) -> GateResult:
     def result(verdict: Verdict, measured: str, reason: str, **more: Any) -> GateResult:
-        remedy = "" if verdict == "pass" else more.pop("remedy", REMEDIES[gate.kind])
-        more.pop("remedy", None)
+        remedy = more.pop("remedy", gate.remedy or REMEDIES[gate.kind])
         return GateResult(
             gate=name,
             kind=gate.kind,
@@ -94,7 +93,7 @@ def _decide(
             limit=limit_words(gate, workload, evidence.isa),
             limit_value=gate.limit(workload, evidence.isa),
             reason=reason,
-            remedy=remedy,
+            remedy="" if verdict == "pass" else remedy,
             **more,
         )
 

@@ -11,6 +11,7 @@ import pytest
 from optimize.cli import main
 from optimize.judge import duet as module
 from optimize.judge.duet import DuetError, duet, interpreter_names
+from optimize.judge.kit import read_kit
 from optimize.judge.process import WorkerProcess, WorkerSpec
 from optimize.judge.records import read_report
 
@@ -64,6 +65,11 @@ def test_two_interpreters_are_timed_in_one_run(report):
     for series in report.timing.series.values():
         assert set(series) == {first, second, "control"}
     assert len(report.scores["test"]) == 2
+
+
+def test_a_slower_runtime_is_told_to_be_left_not_to_be_retrained(tiny_kit):
+    settings = module.duet_settings(["ort-a", "ort-b"], 5.0, 1, read_kit(tiny_kit))
+    assert settings.gates["speed-ort-b"].remedy.startswith("stay with ort-a")
 
 
 def test_other_interpreter_loads_its_own_libraries_and_our_code(tiny_kit, other_python):

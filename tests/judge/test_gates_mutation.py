@@ -103,6 +103,12 @@ def test_a_worse_bundle_fails_its_gate(gate, change, words):
     assert result.remedy
 
 
+def test_a_gates_own_remedy_is_what_a_failure_says():
+    gates = {"size": GATES["size"] | {"remedy": "ask the search team"}}
+    assert results(gates, size=201)["size"].remedy == "ask the search team"
+    assert results(gates)["size"].remedy == ""
+
+
 def test_an_open_accuracy_says_how_many_examples_would_do():
     result = results(wrong=14)["accuracy"]
     assert result.verdict == "inconclusive"
