@@ -9,18 +9,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from optimize.build.checkpoint import load_classifier, load_tokenizer
-from optimize.build.data import Split
-from optimize.build.logits import TOKENS_PER_BATCH
+from optimize.build.answers import logits_of
 from optimize.build.pipeline import Stages
 from optimize.build.stages import Tell
-from optimize.build.tokens import token_batches, tokenise
 from optimize.runtime import read_manifest
 from optimize.settings import Settings, parse
 
@@ -112,22 +107,11 @@ def _run_trial(
     tell(f"trial {trial.number}: {words}")
     folder = stages.student()
     parameters = read_manifest(folder).parameters
-    accuracy = accuracy_of(folder, stages.splits.validation)
+    validation = stages.splits.validation
+    answers = logits_of(folder, validation.texts).argmax(axis=1)
+    accuracy = float((answers == validation.labels).mean())
     tell(f"trial {trial.number}: validation accuracy {accuracy:.4f}, {parameters:,} parameters")
     return (accuracy, float(parameters))[: len(directions)]
-
-
-def accuracy_of(folder: Path, split: Split) -> float:
-    """Share of a split's texts that a PyTorch model answers right."""
-    model, tokenizer = load_classifier(str(folder)).eval(), load_tokenizer(str(folder))
-    right = 0
-    length = read_manifest(folder).max_length
-    with TemporaryDirectory() as work, torch.inference_mode():
-        tokens = tokenise(split.texts, tokenizer, length, Path(work))
-        for rows in token_batches(tokens.lengths, TOKENS_PER_BATCH):
-            answers = model(**tokens.batch(rows)).logits.argmax(dim=-1).numpy()
-            right += int((answers == split.labels[rows]).sum())
-    return right / len(split)
 
 
 def suggest(trial: optuna.Trial, settings: Settings) -> dict[str, Any]:
