@@ -156,6 +156,9 @@ class KitManifest(Record):
         libraries: versions of the libraries that built it.
     """
 
+    # A process that only answers texts never reads one: its schema is made when first used.
+    model_config = ConfigDict(defer_build=True)
+
     schema_version: Literal[1] = 1
     recipe: str
     settings: dict[str, Any]
