@@ -61,6 +61,7 @@ __all__ = [
     "load",
     "parse",
     "shipped_recipes",
+    "toml_table",
     "with_overrides",
 ]
 
@@ -170,19 +171,24 @@ def _read_recipe(name: str) -> dict[str, Any]:
                 f"no recipe {name!r}: not a readable file ({error.strerror}), and not one of the "
                 f"shipped recipes {', '.join(shipped_recipes())}"
             ) from None
-    return {"name": Path(name).stem, **_toml(text, name)}
+    return {"name": Path(name).stem, **toml_table(text, name)}
 
 
 def _project_table(project: Path) -> dict[str, Any] | None:
     path = project / "pyproject.toml"
     if not path.is_file():
         return None
-    tool = _toml(path.read_text(encoding="utf-8"), str(path)).get("tool", {})
+    tool = toml_table(path.read_text(encoding="utf-8"), str(path)).get("tool", {})
     own = tool.get("optimize")
     return None if own is None else {"name": "project", **own}
 
 
-def _toml(text: str, source: str) -> dict[str, Any]:
+def toml_table(text: str, source: str) -> dict[str, Any]:
+    """TOML text as a table.
+
+    Raises:
+        SettingsError: it is not TOML; the message names the source and the place.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -220,4 +226,4 @@ def _assignment(text: str) -> dict[str, Any]:
         return tomllib.loads(f"{key} = {value}")
     except tomllib.TOMLDecodeError:
         quoted = value.strip().replace("\\", "\\\\").replace('"', '\\"')
-        return _toml(f'{key} = "{quoted}"', f"override {text!r}")
+        return toml_table(f'{key} = "{quoted}"', f"override {text!r}")

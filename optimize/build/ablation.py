@@ -23,7 +23,6 @@ from optimize import settings as settings_module
 from optimize.build.answers import logits_of
 from optimize.build.pipeline import Stages
 from optimize.build.stages import Tell
-from optimize.settings import tomllib
 
 
 class Plan(BaseModel):
@@ -44,7 +43,8 @@ class Plan(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Plan:
         """The plan in a TOML file."""
-        return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return cls.model_validate(settings_module.toml_table(text, str(path)))
 
 
 class Score(NamedTuple):

@@ -21,7 +21,13 @@ from optimize.build.projections import DistillError
 from optimize.build.store import Rows
 from optimize.build.student import classification_head
 from optimize.build.tokens import tokenise
-from optimize.build.training import PaddingCollator, Run, last_whole_checkpoint, tokenised
+from optimize.build.training import (
+    PaddingCollator,
+    Run,
+    attention_for,
+    last_whole_checkpoint,
+    tokenised,
+)
 from optimize.settings import DataSettings, DistillSettings
 
 LENGTH = 32
@@ -123,6 +129,24 @@ def test_student_learns_from_the_teacher_alone(splits, tiny_backbone, tokenizer,
         answers = model(**PaddingCollator(tokenizer)(list(rows))).logits.argmax(-1).numpy()
     # By the labels, every one of these answers is wrong.
     assert (answers == turned).mean() > 0.6 > (answers == original).mean()
+
+
+def test_short_texts_take_the_plain_attention(splits, tiny_backbone, tmp_path):
+    with attention_for(128):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    with attention_for(129):
+        assert torch.backends.cuda.flash_sdp_enabled()
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            model.register_forward_pre_hook(
+                lambda *_: seen.append(torch.backends.cuda.flash_sdp_enabled())
+            )
+
+    trained(splits, tiny_backbone, tmp_path, watch=[Watch()])
+    assert seen
+    assert not any(seen)
 
 
 def test_frozen_embeddings_do_not_move(splits, tiny_backbone, tmp_path):
