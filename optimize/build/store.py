@@ -33,8 +33,9 @@ class Rows:
         if not header.flags.c_contiguous:
             raise ValueError(f"{path} is stored by columns; save it in C order")
         self.shape: tuple[int, ...] = header.shape
-        self._dtype, self._begin = header.dtype, header.offset
-        self._row_bytes = header.itemsize * int(np.prod(self.shape[1:]))
+        self._dtype = header.dtype
+        self._begin: int = header.offset
+        self._row_bytes: int = header.itemsize * int(np.prod(self.shape[1:]))
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
