@@ -71,6 +71,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("gates")
         cases: list[Any] = list(_gate_cases(settings, marker))
         if not cases and marker is not None and marker.kwargs.get("baseline"):
+            # pytest's own way of a test without cases says nothing of the reason.
             why = "no --baseline FILE, BUNDLE or git:REV was given"
             cases = [pytest.param(None, id="no-baseline", marks=pytest.mark.skip(reason=why))]
         ids = [None if not isinstance(case, GateCase) else str(case) for case in cases]

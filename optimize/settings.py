@@ -15,22 +15,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from optimize.gatefile import BASELINE
+from optimize.learning import (
+    AugmentKind,
+    CalibrateSettings,
+    DistillSettings,
+    StudentSettings,
+    TeacherSettings,
+    TrainingSettings,
+    TuneSettings,
+)
 from optimize.recipe import (
     UNDISTILLED,
     VARIANTS,
-    AugmentKind,
-    CalibrateSettings,
     DataSettings,
-    DistillSettings,
     ExportSettings,
     JudgeSettings,
     QuantizationRecipe,
     QuantizeSettings,
     Settings,
-    StudentSettings,
-    TeacherSettings,
-    TrainingSettings,
-    TuneSettings,
 )
 
 if sys.version_info >= (3, 11):

@@ -151,5 +151,5 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
 def write_report(report: Report, folder: Path) -> None:
     """``report.json`` and ``report.md`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(report.model_dump_json() + "\n", encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")

@@ -2,13 +2,20 @@
 
 import pytest
 
-from optimize.build.scale import main, synthetic_texts
+from optimize.build.scale import BATCH, main, peak_in_a_process, synthetic_texts
 
 
 def test_synthetic_texts_are_as_many_as_asked_for_and_differ():
     texts = list(synthetic_texts(500))
     assert len(texts) == 500
     assert len(set(texts)) > 400
+
+
+@pytest.mark.slow
+def test_thirteen_times_the_texts_take_no_more_memory():
+    steps = 200_000 // BATCH
+    small, large = peak_in_a_process(15_000, steps), peak_in_a_process(200_000, steps)
+    assert large < 1.1 * small
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """A bundle's cold start against that of ``transformers.pipeline`` with the same student, in turn.
 
-    python -m optimize.judge.coldstart KIT [--runs 10]
+    python -m optimize.build.coldstart KIT [--runs 10]
 
 Whole processes, one after the other: from the start of the interpreter to the first answer, and the
-peak of its memory. Needs the extra `build` for the pipeline's side.
+peak of its memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from optimize.judge.kit import read_kit
 
 CLASSIFIER = """
 import sys
@@ -65,20 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Cold start of a bundle and of a pipeline.")
     parser.add_argument("kit", type=Path)
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--text", default="where is my parcel")
     arguments = parser.parse_args(argv)
-    kit = read_kit(arguments.kit)
-    text = kit.examples("test").texts[0]
     sides = {
-        "Classifier, INT8": (CLASSIFIER, kit.variants["student-int8"].folder),
-        "transformers.pipeline": (PIPELINE, kit.variants["student-torch"].folder),
+        "Classifier, INT8": (CLASSIFIER, arguments.kit / "student-int8"),
+        "transformers.pipeline": (PIPELINE, arguments.kit / "student-torch"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     peaks: dict[str, list[int]] = {name: [] for name in sides}
     for script, folder in sides.values():
-        first_answer(script, folder, text)  # files come into the page cache
+        first_answer(script, folder, arguments.text)  # files come into the page cache
     for _ in range(arguments.runs):
         for name, (script, folder) in sides.items():
-            _, lasted, peak = first_answer(script, folder, text)
+            _, lasted, peak = first_answer(script, folder, arguments.text)
             seconds[name].append(lasted)
             peaks[name].append(peak)
     ours, theirs = sides
