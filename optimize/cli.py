@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import shutil
 import sys
@@ -10,11 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from optimize import settings
 from optimize.arguments import build_parser
 from optimize.records import KIT_NAME
-from optimize.settings import DEFAULT_RECIPE, Settings
+
+if TYPE_CHECKING:
+    from optimize.settings import Settings
 
 EXTRAS = {"run": "build", "build": "build", "check": "build", "tune": "build,tune"}
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
@@ -43,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, str]:
+    from optimize import settings
+
     return settings.load(arguments.recipe, Path.cwd(), arguments.overrides)
 
 
@@ -63,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.judge.kit import read_kit
     from optimize.judge.measure import judge
     from optimize.judge.render import terminal, write_report
+    from optimize.settings import against_baseline
 
     chosen, source = _settings(arguments)
     tell = Teller()
@@ -73,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
         found = baseline.find(arguments.baseline, candidate)
         options = _recipe_options(arguments)
         kit, rival = baseline.with_baseline(kit, found, candidate, options, tell)
-        chosen = settings.against_baseline(chosen, stored=found.report is not None)
+        chosen = against_baseline(chosen, stored=found.report is not None)
     report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, rival)
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
@@ -112,6 +118,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _tune(arguments: argparse.Namespace) -> int:
     from optimize.build.tune import front, recipe_toml, tune
+    from optimize.settings import DEFAULT_RECIPE, has_project_settings
 
     chosen, source = _settings(arguments)
     study = tune(chosen, arguments.storage, arguments.study, Teller())
@@ -119,7 +126,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     for trial in trials:
         size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
         print(f"trial {trial.number}: validation accuracy {trial.values[0]:.4f}{size}")
-    own = arguments.recipe is None and settings.has_project_settings(Path.cwd())
+    own = arguments.recipe is None and has_project_settings(Path.cwd())
     base = None if own else arguments.recipe or DEFAULT_RECIPE
     arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
     print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
@@ -216,19 +223,28 @@ def _save_baseline(arguments: argparse.Namespace) -> int:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    from pydantic import BaseModel
+    print(json.dumps(_schema_of(arguments.record), indent=1, sort_keys=True))
+    return 0
 
-    from optimize.judge.records import Report
+
+def _schema_of(record: str) -> dict[str, Any]:
+    if record == "report":
+        from optimize.judge.records import Report
+
+        return Report.model_json_schema()
+    if record == "recipe":
+        from optimize.settings import Settings
+
+        return Settings.model_json_schema()
+    import msgspec
+
     from optimize.records import KitManifest, Manifest
 
-    records: dict[str, type[BaseModel]] = {
-        "bundle": Manifest,
-        "kit": KitManifest,
-        "report": Report,
-        "recipe": Settings,
-    }
-    print(json.dumps(records[arguments.record].model_json_schema(), indent=1, sort_keys=True))
-    return 0
+    schema = msgspec.json.schema({"bundle": Manifest, "kit": KitManifest}[record])
+    for definition in schema["$defs"].values():
+        # Python 3.13 dedents docstrings, those before do not.
+        definition["description"] = inspect.cleandoc(definition["description"])
+    return schema
 
 
 def _check(arguments: argparse.Namespace) -> int:

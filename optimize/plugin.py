@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kit", type=Path, help="judge this kit instead of building one")
     group.addoption("--bundle", type=Path, help="bundle to judge in place of the kit's INT8 model")
     group.addoption(
+        "--python",
+        metavar="INTERPRETER",
+        help="run the ONNX models under it: another onnxruntime, with the base layer alone",
+    )
+    group.addoption(
         "--baseline",
         metavar="FILE|BUNDLE|git:REV",
         help="report, bundle or revision that this one must not be worse than ([regression])",

@@ -1,6 +1,6 @@
 """The model as one deploys it: a bundle folder in, labels and probabilities out.
 
-Needs numpy, onnxruntime, tokenizers and pydantic, and no torch.
+Needs numpy, onnxruntime, tokenizers and msgspec, and no torch.
 """
 
 from __future__ import annotations

@@ -139,11 +139,16 @@ class Session:
 
     def _judge(self, tell: Callable[[str], None]) -> Report:
         from optimize.judge.baseline import with_baseline
+        from optimize.judge.duet import interpreter_names
         from optimize.judge.kit import read_kit
         from optimize.judge.measure import judge
 
         plain, source = self._load()
         option = self.config.getoption
+        python = option("python")
+        if python is not None:
+            (runtime,) = interpreter_names([python])  # before anything is built for it
+            tell(f"the ONNX models run under {runtime}, {python}")
         folder = option("kit")
         if folder is None:
             folder = _build(plain, tell)
@@ -154,6 +159,8 @@ class Session:
         if self.baseline is not None:
             candidate = plain.regression.candidate
             kit, rival = with_baseline(kit, self.baseline, candidate, self._recipe_options(), tell)
+        if python is not None:
+            kit = kit.under(python)
         self._kit = kit
         mode: Mode = "quick" if option("quick") else "full"
         report = judge(kit, self.settings, source, mode, tell, rival)
@@ -196,7 +203,9 @@ class Session:
         option = self.config.getoption
         if not self.asked:
             given = [
-                name for name in ("recipe", "kit", "bundle", "baseline", "quick") if option(name)
+                name
+                for name in ("recipe", "kit", "bundle", "python", "baseline", "quick")
+                if option(name)
             ]
             if given and not option("collectonly"):
                 raise pytest.UsageError(

@@ -168,6 +168,7 @@ SECONDS = ((0.1, 0.2, 0.30000000000000004), (0.7, 0.1234567890123456, 1e-9))
 def make_report(verdict):
     """A report of two gates; the speed gate says ``verdict``."""
     from optimize.judge.records import (
+        Control,
         Fingerprint,
         GateResult,
         Predictions,
@@ -217,7 +218,9 @@ def make_report(verdict):
             dropped_blocks=0,
             seconds=1.0,
         ),
-        controls=(),
+        controls=(
+            Control(workload="typical", ratio=1.0, interval=Span(low=0.9, high=1.1), holds=True),
+        ),
         scores={"test": dict.fromkeys(names, scores)},
         predictions={"test": dict.fromkeys(names, Predictions(labels=(0, 1), confidences=(1, 1)))},
         labels=(0, 1),

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from optimize import settings
 from optimize.judge.kit import read_kit
 from optimize.judge.measure import judge
+from optimize.judge.records import Span
 from optimize.judge.report import complaint
 
 pytest_plugins = "pytester"
@@ -137,8 +139,18 @@ def test_failed_and_undecided_is_failed(run, measured):
     assert run(report=report).ret == 1
 
 
-def test_control_that_does_not_hold_is_undecided(run, measured):
-    broken = tuple(c.model_copy(update={"holds": False}) for c in measured.controls)
+def test_control_that_does_not_hold_is_told(run, measured):
+    """Its doubt is in every interval already."""
+    off = {"holds": False, "ratio": 0.95, "interval": Span(low=0.9, high=0.98)}
+    broken = tuple(c.model_copy(update=off) for c in measured.controls)
+    result = run(report=measured.model_copy(update={"controls": broken}))
+    assert result.ret == 0
+    assert any("taken to be off by up to 11.1 %" in line for line in result.outlines)
+
+
+def test_control_without_an_interval_is_undecided(run, measured):
+    unknown = {"holds": False, "interval": Span(low=None, high=None)}
+    broken = tuple(c.model_copy(update=unknown) for c in measured.controls)
     assert run(report=measured.model_copy(update={"controls": broken})).ret == 2
 
 
@@ -198,3 +210,20 @@ def test_xdist_is_refused_with_its_words(run):
     result = run("-n", "2")
     assert result.ret == 1
     assert "gates cannot run under xdist" in result.stdout.str()
+
+
+def test_the_interpreter_given_answers_for_the_bundle(run, tmp_path):
+    """Asked for its versions, and then for the very labels that were scored."""
+    python, asked = tmp_path / "python", tmp_path / "asked"
+    python.write_text(f'#!/bin/sh\necho asked >> {asked}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    result = run(f"--python={python}")
+    assert result.ret == 0
+    assert any("the ONNX models run under ort-" in line for line in result.outlines)
+    assert asked.read_text().splitlines() == ["asked"] * 2
+
+
+def test_an_interpreter_that_is_none_is_named(run, tmp_path):
+    result = run("--python", str(tmp_path / "python"))
+    assert result.ret == 1
+    assert any("python cannot be started" in line for line in result.outlines)

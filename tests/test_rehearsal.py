@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LABELS = {"cancel": "stop", "refund": "money", "track": "parcel"}
 EVALUATION = 1500
 # Share of evaluation texts whose telling word stands so late that a short max_length cuts it off.
+# One in three of them is still right by chance: 0.8 pp are lost.
 LATE = 0.012
 
 
@@ -94,7 +95,7 @@ PULL_REQUESTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", PULL_REQUESTS)
-def test_pull_request(origin, tmp_path, tmp_path_factory, change):
+def test_pull_request(origin, tmp_path, tmp_path_factory, change, record_property):
     base, backbone = origin
     changes, code, words = PULL_REQUESTS[change]
     head = tmp_path / "head"
@@ -123,5 +124,7 @@ def test_pull_request(origin, tmp_path, tmp_path_factory, change):
     assert words in done.stdout, done.stdout + done.stderr
     assert done.returncode == code
     report = json.loads((head / "report" / "report.json").read_text())
+    measured = {gate["gate"]: gate["measured"] for gate in report["gates"]}
+    record_property("measured", measured)
     lost = [c for c in report["baseline"]["changes"] if c["before"] == c["truth"]]
-    assert bool(lost) == (change == "accuracy")
+    assert len(lost) == (12 if change == "accuracy" else 0), measured

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from msgspec.structs import replace
 from onnx_bytes import field, node, tensor
 from onnx_bytes import model as hand_made
 
 from optimize import BundleError, Classifier, Prediction, runtime
-from optimize.runtime import softmax
+from optimize.records import OutOfScope
+from optimize.runtime import read_manifest, softmax
 
 TEXTS = (
     "cancel the thing 1",
@@ -232,11 +234,13 @@ def test_manifest_that_is_no_object(bundle):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"colour": "red"}, "colour\n  Extra inputs are not permitted"),
-        ({"labels": ["only"]}, "labels\n"),
-        ({"temperature": 0}, "temperature\n  Input should be greater than 0"),
-        ({"max_length": 0}, "max_length\n  Input should be greater than 2"),
-        ({"files": {"model.onnx": {"size_bytes": 1, "sha256": "abc"}}}, "sha256"),
+        ({"colour": "red"}, "Object contains unknown field `colour`"),
+        ({"labels": ["only"]}, "Expected `array` of length >= 2 - at `$.labels`"),
+        ({"labels": ["one", "two", "one"]}, "label 'one' is there more than once"),
+        ({"temperature": 0}, "Expected `float` > 0.0 - at `$.temperature`"),
+        ({"max_length": 0}, "Expected `int` >= 3 - at `$.max_length`"),
+        ({"out_of_scope": {"label": "none of them", "bias": 1}}, "'none of them' is not one of"),
+        ({"files": {"model.onnx": {"size_bytes": 1, "sha256": "abc"}}}, ".sha256`"),
     ],
 )
 def test_malformed_manifest(bundle, changes, words):
@@ -244,6 +248,18 @@ def test_malformed_manifest(bundle, changes, words):
     told = refusal(bundle)
     assert told.startswith(f"not a bundle: {bundle / 'manifest.json'} is not a manifest: ")
     assert words in told
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_no_answer_can_be_made_with(bundle, value):
+    with pytest.raises(ValueError, match=f"temperature is {value}; it must be above 0 and finite"):
+        replace(read_manifest(bundle), temperature=value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_bias_that_no_answer_can_be_made_with(value):
+    with pytest.raises(ValueError, match=f"bias is {value}; it must be finite"):
+        OutOfScope(label="x", bias=value)
 
 
 def test_manifest_with_nan(bundle):

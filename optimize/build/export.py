@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -155,7 +156,7 @@ def check_parity(
     positions = getattr(model.config, "max_position_embeddings", 512) - 2
     for length in PARITY_LENGTHS:
         tokens = min(length + 2, positions)  # two special tokens
-        encoder = TextEncoder(folder, manifest.model_copy(update={"max_length": tokens}))
+        encoder = TextEncoder(folder, msgspec.structs.replace(manifest, max_length=tokens))
         joined = [" ".join([*texts[start:], *texts[:start]])[: length * 12] for start in range(7)]
         for size in PARITY_BATCHES:
             for rows, batch in encoder.batches(joined[:size], size):

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from optimize.build.cache import library_versions
 from optimize.build.data import Splits
-from optimize.records import MANIFEST_NAME, FileEntry, Manifest, write_json
+from optimize.records import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, Manifest, write_json
 from optimize.runtime import MODEL_NAME, TOKENIZER_NAME
 
 TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")
@@ -48,12 +50,15 @@ def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
 
 def derived(folder: Path, source: Manifest, own: dict[str, Any], **changes: Any) -> Manifest:
     """The manifest of a model made from another one by the settings ``own``."""
-    fields = source.model_dump(exclude={"schema_version"}) | changes
-    fields["inputs"] = source.inputs | {"model": weights_digest(source)}
-    fields["libraries"] = library_versions(EXPORT_LIBRARIES)
-    fields["files"] = entries(folder)
-    fields["recipe"] = source.recipe | own
-    return Manifest.model_validate(fields)
+    return msgspec.structs.replace(
+        source,
+        schema_version=BUNDLE_SCHEMAS[-1],
+        inputs=source.inputs | {"model": weights_digest(source)},
+        libraries=library_versions(EXPORT_LIBRARIES),
+        files=entries(folder),
+        recipe=source.recipe | own,
+        **changes,
+    )
 
 
 def weights_digest(manifest: Manifest) -> str:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from optimize.build import checkpoint
 from optimize.build.cache import library_versions
 from optimize.build.card import CARD_NAME, model_card
@@ -165,14 +167,12 @@ class Stages(TrainingStages):
             for name in manifest.files:
                 link(str(source / name), str(result / name))
             rule = None if label is None else OutOfScope(label=label, bias=found.bias)
-            fitted = manifest.model_copy(
-                update={
-                    "temperature": found.temperature,
-                    "out_of_scope": rule,
-                    "inputs": manifest.inputs
-                    | {"calibration": self.splits.digest_of("validation")},
-                    "recipe": manifest.recipe | {"calibrate": settings.model_dump()},
-                }
+            fitted = msgspec.structs.replace(
+                manifest,
+                temperature=found.temperature,
+                out_of_scope=rule,
+                inputs=manifest.inputs | {"calibration": self.splits.digest_of("validation")},
+                recipe=manifest.recipe | {"calibrate": settings.model_dump()},
             )
             write_json(fitted, result / MANIFEST_NAME)
             if fitted.quantization:
@@ -231,4 +231,4 @@ class Stages(TrainingStages):
             )
             write_json(manifest, result / KIT_NAME)
 
-        return self.stage("kit", parts, ("pipeline.py", "folders.py"), ("pydantic",), make)
+        return self.stage("kit", parts, ("pipeline.py", "folders.py"), ("msgspec",), make)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from optimize.judge.accuracy import differing, label_changes
-from optimize.judge.evidence import ratio_span
+from optimize.judge.evidence import doubt_of, ratio_span
 from optimize.judge.kit import Examples
 from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, read_report
 from optimize.judge.regression import centre, relative_interval
@@ -188,7 +188,7 @@ def _speeds(
         if older is None or newer is None:
             continue
         spans = [
-            centre(_block_logs(one), report.mode, shared)
+            centre(_block_logs(one), report.mode, shared).widened(_doubt(report, workload))
             for one, report in ((older, before.report), (newer, after.report))
         ]
         # log(t_before / t_after): above zero, the later run is faster.
@@ -212,6 +212,10 @@ def _speeds(
             )
         )
     return found
+
+
+def _doubt(report: Report, workload: str) -> float:
+    return doubt_of(next((c for c in report.controls if c.workload == workload), None))
 
 
 def _block_logs(series: Series) -> list[float]:

@@ -22,7 +22,7 @@ from optimize.settings import Settings, parse
 
 BUNDLE = "student-int8"
 ASK_VERSIONS = (
-    "import json, platform, onnxruntime; "
+    "import json, platform, onnxruntime, msgspec, numpy, tokenizers; "
     "print(json.dumps([onnxruntime.__version__, platform.python_version()]))"
 )
 

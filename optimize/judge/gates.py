@@ -26,7 +26,15 @@ from optimize.gatefile import (
     limit_words,
 )
 from optimize.judge.accuracy import PairedCounts, compare, differing
-from optimize.judge.evidence import Evidence, brackets, ratio_span, timing_verdict
+from optimize.judge.evidence import (
+    Evidence,
+    brackets,
+    doubt_of,
+    doubt_words,
+    ratio_span,
+    timing_verdict,
+    unknown_doubt_words,
+)
 from optimize.judge.proportions import examples_needed, tango_interval, tango_noninferior
 from optimize.judge.records import GateResult, Span, Verdict
 from optimize.judge.regression import (
@@ -36,6 +44,7 @@ from optimize.judge.regression import (
     growth_rule,
     stored_speed_rule,
 )
+from optimize.judge.stats import SequentialVerdict
 
 REMEDIES = {
     "size": "fewer student.layers, a smaller student.checkpoint, or an INT8 recipe that covers "
@@ -141,37 +150,38 @@ def _speedup(
     series = seen.timing.series.get(workload, {})
     if gate.reference not in series or gate.candidate not in series:
         return result("fail", "—", f"no times of {workload}", remedy="measure the workload")
+    control = seen.controls.get(workload)
     outcome = timing_verdict(
-        series[gate.reference], series[gate.candidate], math.log(limit), seen.mode, timed
+        series[gate.reference],
+        series[gate.candidate],
+        math.log(limit),
+        seen.mode,
+        timed,
+        doubt_of(control),
     )
     ratio, span = math.exp(outcome.estimate_log), ratio_span(outcome.interval)
-    measured = f"{ratio:.2f}× {brackets(span)}"
-    more: dict[str, Any] = {"value": ratio if math.isfinite(ratio) else None, "interval": span}
-    control = seen.controls.get(workload)
-    if control is None or not control.holds:
-        told = "was not measured" if control is None else f"gave {control.ratio:.3f}×"
-        return result(
-            "inconclusive",
-            measured,
-            f"the A/A control {told} where equal workers must give 1: this run's times cannot "
-            "be trusted",
-            remedy=MORE_REPLICATES,
-            **more,
-        )
+    reason = unknown_doubt_words(control) or _speed_reason(outcome, ratio / limit, limit)
+    undecided = outcome.verdict == "inconclusive"
+    return result(
+        outcome.verdict,
+        f"{ratio:.2f}× {brackets(span)}",
+        reason + doubt_words(control),
+        value=ratio if math.isfinite(ratio) else None,
+        interval=span,
+        **({"remedy": MORE_REPLICATES} if undecided else {}),
+    )
+
+
+def _speed_reason(outcome: SequentialVerdict, margin: float, limit: float) -> str:
     if outcome.verdict == "pass":
-        reason = f"{100 * (ratio / limit - 1):.0f} % above the limit"
-    elif outcome.verdict == "fail":
-        reason = f"{100 * (1 - ratio / limit):.0f} % below the limit, the whole interval with it"
-    elif math.isnan(outcome.interval.low):
-        reason = "too few blocks were left undisturbed: others held the cores"
-        more["remedy"] = MORE_REPLICATES
-    elif outcome.noisy:
-        reason = f"replicates scatter by {100 * outcome.sd_log:.1f} %, too much to decide"
-        more["remedy"] = MORE_REPLICATES
-    else:
-        reason = f"{limit:g} is within the interval after {outcome.replicates_used} replicates"
-        more["remedy"] = MORE_REPLICATES
-    return result(outcome.verdict, measured, reason, **more)
+        return f"{100 * (margin - 1):.0f} % above the limit"
+    if outcome.verdict == "fail":
+        return f"{100 * (1 - margin):.0f} % below the limit, the whole interval with it"
+    if not math.isfinite(outcome.estimate_log) or math.isnan(outcome.interval.low):
+        return "too few blocks were left undisturbed: others held the cores"
+    if outcome.noisy:
+        return f"replicates scatter by {100 * outcome.sd_log:.1f} %, too much to decide"
+    return f"{limit:g} is within the interval after {outcome.replicates_used} replicates"
 
 
 def _accuracy(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from optimize.judge.records import VariantFacts
 from optimize.records import (
     KIT_NAME,
-    KIT_SCHEMA,
+    KIT_SCHEMAS,
     MANIFEST_NAME,
     FileEntry,
     KitManifest,
@@ -103,6 +103,17 @@ class Kit:
         changed = Variant(variant, bundle, manifest)
         return replace(self, variants={**self.variants, variant: changed})
 
+    def under(self, python: str) -> Kit:
+        """The same kit, its ONNX variants run by another interpreter, which needs the base layer.
+
+        PyTorch variants stay with this one: where a bundle is deployed, there is no torch.
+        """
+        moved = {
+            name: replace(variant, python=python) if variant.manifest.format == "onnx" else variant
+            for name, variant in self.variants.items()
+        }
+        return replace(self, variants=moved)
+
 
 def read_kit(folder: Path) -> Kit:
     """Read a kit and check the digests of its texts and manifests.
@@ -114,7 +125,7 @@ def read_kit(folder: Path) -> Kit:
     """
     again = "`optimize build --out DIR` leaves a kit in DIR."
     try:
-        manifest = read_record(folder / KIT_NAME, KitManifest, KIT_SCHEMA, again)
+        manifest = read_record(folder / KIT_NAME, KitManifest, KIT_SCHEMAS, again)
     except StoredError as error:
         raise KitError(f"not a kit: {error}") from error
     for name, entry in manifest.files.items():

@@ -25,11 +25,11 @@ from optimize.judge.records import (
     VariantFacts,
 )
 from optimize.judge.stats import LOOKS
-from optimize.judge.timing import CONTROL, Plan, Workers, measure, workload_batches
+from optimize.judge.timing import CONTROL, MEASURED_STARTS, Plan, Workers, measure, workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.settings import Settings
 
-QUICK_REPLICATES = 3
+QUICK_REPLICATES = MEASURED_STARTS
 Tell = Callable[[str], None]
 
 
@@ -148,13 +148,28 @@ class _Run:
             if variant.missing is None
         ]
         twin = self.variants[self.settings.judge.control]
-        return [*specs, replace(self._spec(CONTROL, twin), repeats=twin.name)]
+        return [*specs, replace(self._spec(twin.name, twin), name=CONTROL, repeats=twin.name)]
 
     def _spec(self, name: str, variant: Variant) -> WorkerSpec:
         spec = WorkerSpec(name, variant.folder, self.threads)
+        if variant.manifest.format == "torch" and name not in self._startups_judged():
+            spec = replace(spec, starts_alone=False)
         if variant.python is None:
             return spec
         return replace(spec, command=(variant.python, "-m", WORKER_MODULE))
+
+    def _startups_judged(self) -> set[str]:
+        """Variants whose start-up a gate decides on, or may when this report is a baseline."""
+        gates = self.settings.active_gates.values()
+        startups = [
+            gate
+            for gate in gates
+            if gate.kind == "startup" or getattr(gate, "quantity", None) == "startup"
+        ]
+        judged = {
+            getattr(gate, role, "") for gate in startups for role in ("candidate", "reference")
+        }
+        return judged | {self.settings.regression.candidate}
 
     def _plan(self) -> Plan:
         judge = self.settings.judge

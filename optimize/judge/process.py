@@ -44,6 +44,7 @@ class WorkerSpec:
         command: interpreter and module. Another interpreter is another onnxruntime; it needs the
             base layer's dependencies only, since the code of this package comes from here.
         repeats: for a control, the worker that it is a second one of.
+        starts_alone: whether every start-up counts, so that each needs the cores to itself.
     """
 
     name: str
@@ -51,6 +52,7 @@ class WorkerSpec:
     threads: int
     command: tuple[str, ...] = (sys.executable, "-m", WORKER_MODULE)
     repeats: str | None = None
+    starts_alone: bool = True
 
 
 class WorkerProcess:
@@ -73,7 +75,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(spec),
+            env=child_environment(spec.command[0], spec.threads),
         )
         self._selector = selectors.DefaultSelector()
         if self._process.stdout is None:
@@ -167,15 +169,20 @@ class WorkerProcess:
         )
 
 
-def _environment(spec: WorkerSpec) -> dict[str, str]:
-    """The child's environment: thread counts set before any library reads them, no network."""
-    counts = dict.fromkeys(THREAD_VARIABLES, str(spec.threads))
+def child_environment(python: str, threads: int) -> dict[str, str]:
+    """A child's environment: thread counts set before any library reads them, no network.
+
+    Args:
+        python: its interpreter, which gets this package and keeps its own libraries.
+        threads: of every inference.
+    """
+    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
     return {
         **os.environ,
         **counts,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(_import_roots(spec.command[0])),
+        "PYTHONPATH": os.pathsep.join(_import_roots(python)),
     }
 
 

@@ -13,13 +13,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from optimize.records import Record, read_record
+from optimize.records import StoredError, read_versioned
 
 REPORT_SCHEMAS = (1, 2, 3)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
+
+
+class Record(BaseModel):
+    """Base of every value of a report: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Span(Record):
@@ -89,8 +95,9 @@ class Timing(Record):
     Attributes:
         series: by workload, then by variant; the control is one of them.
         batch_sizes: texts per call of each workload.
-        startup_s: process start to first prediction, one value a replicate, by variant.
-        peak_rss_bytes: peak memory of the worker after its workloads, likewise.
+        startup_s: process start to first prediction, by variant: one value a replicate, or of the
+            first three for a PyTorch variant whose start-up no gate judges.
+        peak_rss_bytes: peak memory of the worker after its workloads, one value a replicate.
         replicates: how many were taken.
         dropped_blocks: blocks dropped for all variants, because steal, throttling or a wait for a
             core hit one.
@@ -275,4 +282,9 @@ def read_report(path: Path) -> Report:
     Raises:
         StoredError: not a file, not JSON, or of a schema version that is not known here.
     """
-    return read_record(path, Report, REPORT_SCHEMAS, "Judge again: `pytest benchmarks --out DIR`.")
+    again = "Judge again: `pytest benchmarks --out DIR`."
+    content = read_versioned(path, REPORT_SCHEMAS, again)
+    try:
+        return Report.model_validate(content)
+    except ValidationError as error:
+        raise StoredError(f"{path} is not a report: {error}") from error

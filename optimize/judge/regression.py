@@ -16,10 +16,13 @@ from optimize.judge.evidence import (
     Evidence,
     Stored,
     brackets,
+    doubt_of,
+    doubt_words,
     ratio_span,
     replicate_log_ratios,
+    unknown_doubt_words,
 )
-from optimize.judge.records import GateResult, Mode, Report, Series, Timing
+from optimize.judge.records import Control, GateResult, Mode, Report, Series, Timing
 from optimize.judge.stats import (
     UNDEFINED,
     Interval,
@@ -86,16 +89,18 @@ def stored_speed_rule(
             remedy=PAIR_THEM,
         )
     estimates, spans, sds = [], [], []
-    for timing, mode in (
-        (seen.timing, seen.mode),
-        (stored.report.timing, stored.report.mode),
+    then = next((c for c in stored.report.controls if c.workload == workload), None)
+    controls = {"now, ": seen.controls.get(workload), "then, ": then}
+    for timing, mode, control in (
+        (seen.timing, seen.mode, controls["now, "]),
+        (stored.report.timing, stored.report.mode, controls["then, "]),
     ):
         series = timing.series[workload]
         figures = replicate_log_ratios(series[name], series[gate.candidate])
         estimates.append(float(np.median(figures)))
-        spans.append(centre(figures, mode, timed))
+        spans.append(centre(figures, mode, timed).widened(doubt_of(control)))
         sds.append(sd_of(figures))
-    return _relative(estimates, spans, max(sds), math.log(limit), seen, workload, result)
+    return _relative(estimates, spans, max(sds), math.log(limit), stored, controls, result)
 
 
 def _relative(
@@ -103,31 +108,25 @@ def _relative(
     spans: Sequence[Interval],
     sd_log: float,
     limit_log: float,
-    seen: Evidence,
-    workload: str,
+    stored: Stored,
+    controls: Mapping[str, Control | None],
     result: Result,
 ) -> GateResult:
-    """The verdict on a change of log ratio between two runs."""
-    stored = _stored(seen)
+    """The verdict on a change of log ratio between two runs, each with its control."""
     change, interval = estimates[0] - estimates[1], relative_interval(*spans)
     span = ratio_span(interval)
     measured = f"{math.exp(change):.2f}× {brackets(span)}"
     verdict, reason = decide(interval, limit_log), REASONS[decide(interval, limit_log)]
     if stored.unlike:
         verdict, reason = "inconclusive", _unlike_words(change, stored)
-    elif not _controls_hold(seen, stored, workload):
-        verdict, reason = "inconclusive", "the A/A control of one of the two runs does not hold"
+    elif unknown := "; ".join(filter(None, map(unknown_doubt_words, controls.values(), controls))):
+        verdict, reason = "inconclusive", unknown
     elif verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log):
         verdict, reason = "inconclusive", f"replicates scatter by {100 * sd_log:.1f} %"
+    reason += "".join(map(doubt_words, controls.values(), controls))
     more = {} if verdict == "fail" else {"remedy": PAIR_THEM}
     value = math.exp(change) if math.isfinite(change) else None
     return result(verdict, measured, reason, value=value, interval=span, **more)
-
-
-def _controls_hold(seen: Evidence, stored: Stored, workload: str) -> bool:
-    here = seen.controls.get(workload)
-    there = next((c for c in stored.report.controls if c.workload == workload), None)
-    return here is not None and here.holds and there is not None and there.holds
 
 
 def growth_rule(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimize.judge.accuracy import compare
-from optimize.judge.evidence import timing_verdict
+from optimize.judge.evidence import brackets, doubt_of, timing_verdict
 from optimize.judge.proportions import tango_interval
 from optimize.judge.records import Control, GateResult, Report, Scores
 from optimize.judge.stats import Interval
@@ -70,7 +70,8 @@ def _time_cell(report: Report, name: str, workload: str) -> str:
     base = base_variant(report)
     if name == base:
         return f"{times}\n1×"
-    outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1)
+    doubt = next((doubt_of(c) for c in report.controls if c.workload == workload), 0.0)
+    outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1, doubt)
     ends = [math.exp(end) if math.isfinite(end) else end for end in outcome.interval]
     return f"{times}\n{math.exp(outcome.estimate_log):.1f}× [{ends[0]:.1f}, {ends[1]:.1f}]"
 
@@ -179,11 +180,25 @@ def complaints(report: Report) -> list[str]:
 
 def control_words(control: Control) -> str:
     """What an A/A control that does not hold means."""
+    doubt = 100 * math.expm1(doubt_of(control))
+    if not math.isfinite(doubt):
+        return (
+            f"{control.workload}: too few blocks were left undisturbed for an A/A control; no time "
+            "of it decides. Judge again on an idle machine."
+        )
     return (
-        f"{control.workload}: a second worker of the same model took {control.ratio:.3f}× the "
-        f"time, interval [{control.interval.low}, {control.interval.high}] without 1. The times of "
-        "this run cannot be trusted: judge again on an idle machine."
+        f"{control.workload}: a second worker of the same model was {control.ratio:.3f}× as fast, "
+        f"{brackets(control.interval)} without 1. Every ratio of this workload is taken to be off "
+        f"by up to {doubt:.1f} %; where that leaves one undecided, judge again on an idle machine."
     )
+
+
+def _control_cell(control: Control) -> str:
+    cell = f"{control.workload} {control.ratio:.3f}×"
+    if control.holds:
+        return cell
+    doubt = 100 * math.expm1(doubt_of(control))
+    return f"{cell}, off by up to {doubt:.1f} %" if math.isfinite(doubt) else f"{cell}, unknown"
 
 
 def conditions(report: Report) -> list[str]:
@@ -194,7 +209,8 @@ def conditions(report: Report) -> list[str]:
         for name in ("onnxruntime", "torch")
         if name in print_.libraries
     )
-    controls = ", ".join(f"{control.workload} {control.ratio:.3f}×" for control in report.controls)
+    pythons = [v for k, v in print_.libraries.items() if k.rpartition("/")[2] == "python"]
+    controls = ", ".join(map(_control_cell, report.controls))
     timing = report.timing
     lines = [
         "; ".join(
@@ -202,7 +218,7 @@ def conditions(report: Report) -> list[str]:
             for part in (
                 f"{print_.cpu}, {print_.isa_class}, {print_.threads} threads",
                 libraries,  # empty where each variant has its own
-                f"Python {print_.libraries.get('python', '?')}",
+                f"Python {' and '.join(dict.fromkeys(pythons)) or '?'}",
             )
             if part
         ),

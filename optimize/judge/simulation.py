@@ -4,8 +4,8 @@
 
 The gate allows the candidate to be at most 5 % slower than the reference, and is one of eight.
 Each noise model is run with a candidate that is as fast as the reference, and with one that takes
-10 % more time; the very functions that judge real runs judge these. Exits 1 where a requirement
-is not met.
+10 % more time, beside an A/A control in the same noise; the very functions that judge real runs
+judge these. Exits 1 where a requirement is not met.
 """
 
 from __future__ import annotations
@@ -245,17 +245,22 @@ def simulate(model: NoiseModel, runs: int, seed: int) -> ModelResult:
     shape = (runs, LOOKS[-1])
     unchanged = replicate_log_ratios(rng, model, 1.0, shape)
     slower = replicate_log_ratios(rng, model, SLOWDOWN, shape)
+    control = replicate_log_ratios(rng, model, 1.0, shape)
+    doubts = [sequential_timing(run, 0.0, TIMING_GATES).interval.doubt for run in control]
     return ModelResult(
         name=model.name,
         sd_log=float(unchanged.std()),
-        unchanged=verdict_shares(unchanged),
-        slower=verdict_shares(slower),
+        unchanged=verdict_shares(unchanged, doubts),
+        slower=verdict_shares(slower, doubts),
     )
 
 
-def verdict_shares(log_ratios: Floats) -> dict[Verdict, float]:
-    """Share of each verdict among runs, the rows."""
-    counts = Counter(sequential_timing(run, LIMIT_LOG, TIMING_GATES).verdict for run in log_ratios)
+def verdict_shares(log_ratios: Floats, doubts: Sequence[float]) -> dict[Verdict, float]:
+    """Share of each verdict among runs, the rows, each with the doubt of its control."""
+    counts = Counter(
+        sequential_timing(run, LIMIT_LOG, TIMING_GATES, doubt_log=doubt).verdict
+        for run, doubt in zip(log_ratios, doubts, strict=True)
+    )
     verdicts: tuple[Verdict, ...] = ("pass", "fail", "inconclusive")
     return {verdict: counts[verdict] / len(log_ratios) for verdict in verdicts}
 

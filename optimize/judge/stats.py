@@ -38,6 +38,20 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def widened(self, by: float) -> Interval:
+        """The interval with both ends further out."""
+        return Interval(self.low - by, self.high + by)
+
+    @property
+    def doubt(self) -> float:
+        """How far equal workers may have looked apart, where this is their log ratio.
+
+        Nothing where it holds 0, else its far end; NaN where an end is.
+        """
+        if math.isnan(self.low) or math.isnan(self.high):
+            return math.nan
+        return 0.0 if self.low <= 0.0 <= self.high else max(abs(self.low), abs(self.high))
+
 
 UNBOUNDED = Interval(-math.inf, math.inf)
 UNDEFINED = Interval(math.nan, math.nan)
@@ -194,6 +208,7 @@ def sequential_timing(
     limit_log: float,
     timing_gates: int,
     looks: Sequence[int] = LOOKS,
+    doubt_log: float = 0.0,
 ) -> SequentialVerdict:
     """Take every completed look in turn, and stop at the first that decides.
 
@@ -202,6 +217,7 @@ def sequential_timing(
         limit_log: least acceptable log(t_reference / t_candidate).
         timing_gates: how many timing gates share the error.
         looks: numbers of replicates, rising; the shares of the error are equal.
+        doubt_log: every interval is widened by it on both sides.
 
     Returns:
         Before the first look, and where any value is not finite, the verdict is inconclusive.
@@ -211,12 +227,12 @@ def sequential_timing(
     level = look_level(timing_gates, len(looks))
     series = [float(value) for value in replicate_log_ratios]
     outcome = _undecided(series, level)
-    if not np.isfinite([*series, limit_log]).all():
+    if not np.isfinite([*series, limit_log, doubt_log]).all():
         return outcome
     for look, size in enumerate(looks):
         if size > len(series):
             break
-        outcome = _look(series[:size], limit_log, look, level)
+        outcome = _look(series[:size], limit_log, look, level, doubt_log)
         if outcome.verdict != "inconclusive":
             break
     return outcome
@@ -243,9 +259,11 @@ def _undecided(series: Sequence[float], level: float) -> SequentialVerdict:
     )
 
 
-def _look(series: Sequence[float], limit_log: float, look: int, level: float) -> SequentialVerdict:
+def _look(
+    series: Sequence[float], limit_log: float, look: int, level: float, doubt_log: float
+) -> SequentialVerdict:
     """One look at finite values."""
-    interval = signed_rank_interval(series, level)
+    interval = signed_rank_interval(series, level).widened(doubt_log)
     verdict = decide(interval, limit_log)
     sd_log = sd_of(series)
     noisy = verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log)

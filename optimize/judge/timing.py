@@ -6,6 +6,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from optimize.gatefile import Workload
-from optimize.judge.process import WorkerProcess, WorkerSpec
+from optimize.judge.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.judge.records import Series, Timing
 from optimize.machine import Disturbance
 
@@ -24,6 +25,8 @@ STEAL_SHARE = 0.1
 # Share of a worker's part of a block that its threads may wait for a core. A busy neighbour makes
 # it a third and more; alone on its cores, a worker waits for less than a hundredth.
 WAIT_SHARE = 0.1
+# Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
+MEASURED_STARTS = 3
 Batches = list[list[str]]
 Workers = dict[str, WorkerProcess]
 
@@ -159,17 +162,37 @@ def _workers(
     recorder: Recorder,
     order: random.Random,
 ) -> Iterator[Workers]:
-    """Fresh workers, started in random order and one by one, so that each has the cores alone."""
+    """Fresh workers, started in random order and one by one, so that each has the cores alone.
+
+    PyTorch takes seconds to start. Where no gate asks how many, that is measured in the first
+    replicates; later these workers start side by side.
+    """
     text = next(iter(batches.values()))[0][0]
+    measured = recorder.replicates < MEASURED_STARTS
+    crowd = [] if measured else [spec for spec in specs if not spec.starts_alone]
+    alone = [spec for spec in specs if spec not in crowd]
     with ExitStack() as stack:
-        started: Workers = {}
-        for spec in order.sample(specs, len(specs)):
+        started = _side_by_side(order.sample(crowd, len(crowd)), text, stack)
+        for spec in order.sample(alone, len(alone)):
             worker = stack.enter_context(WorkerProcess(spec, text))
             recorder.startup(spec.name, worker.startup_s)
             started[spec.name] = worker
+        for worker in started.values():
             for name, calls in batches.items():
                 worker.ask("workload", name=name, batches=calls)
         yield {spec.name: started[spec.name] for spec in specs}
+
+
+def _side_by_side(specs: Sequence[WorkerSpec], text: str, stack: ExitStack) -> Workers:
+    """Workers started at once; where one fails, the stack ends the others."""
+    if not specs:
+        return {}
+    with ThreadPoolExecutor(len(specs)) as pool:
+        begun = [pool.submit(WorkerProcess, spec, text) for spec in specs]
+    workers = [stack.enter_context(each.result()) for each in begun if not each.exception()]
+    if failures := [str(each.exception()) for each in begun if each.exception()]:
+        raise WorkerError("\n".join(failures))
+    return {worker.spec.name: worker for worker in workers}
 
 
 def _replicate(

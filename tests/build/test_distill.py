@@ -336,8 +336,7 @@ def test_build_killed_outright_resumes_to_the_same_weights(epochs, tiny_recipe, 
         (folder,) = [path for path in cache.glob("student-*") if path.suffix == ""]
         return load_file(folder / "model.safetensors")
 
-    whole = started(tmp_path / "whole")
-    assert whole.wait(timeout=300) == 0
+    whole = started(tmp_path / "whole")  # meanwhile, on the other core
     kills = 0
     for wanted in (f"student: epoch {epoch} " for epoch in epochs):
         process = started(tmp_path / "cut")
@@ -352,5 +351,6 @@ def test_build_killed_outright_resumes_to_the_same_weights(epochs, tiny_recipe, 
     last = started(tmp_path / "cut")
     told = last.stdout.read()
     assert last.wait(timeout=300) == 0
+    assert whole.wait(timeout=300) == 0
     assert "student: epoch 1 of" not in told
     assert_same_weights(weights_in(tmp_path / "cut"), weights_in(tmp_path / "whole"))

@@ -107,6 +107,14 @@ def test_bundle_without_texts(tiny_kit, tmp_path):
         duet(alone, [sys.executable, sys.executable], tell=silent)
 
 
+def test_onnx_variants_move_to_another_interpreter_and_pytorch_stays(tiny_kit):
+    moved = read_kit(tiny_kit).under("/other/python").variants
+    assert {name: variant.python for name, variant in moved.items()} == {
+        name: None if name.endswith("-torch") else "/other/python" for name in moved
+    }
+    assert any(name.endswith("-torch") for name in moved)
+
+
 @pytest.mark.parametrize(
     ("versions", "names"),
     [

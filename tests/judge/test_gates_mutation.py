@@ -1,5 +1,6 @@
 """Break the thing, see the gate fail: one mutation a gate, from just good enough to just not."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from optimize.judge.evidence import Evidence, control_of
 from optimize.judge.gates import decide_all
-from optimize.judge.records import Predictions, Series, Timing, VariantFacts
+from optimize.judge.records import Control, Predictions, Series, Span, Timing, VariantFacts
 from optimize.settings import parse
 
 N = 1000
@@ -117,6 +118,36 @@ def test_an_open_accuracy_says_how_many_examples_would_do():
 
 
 @pytest.mark.parametrize(
+    ("seconds", "verdict", "measured"),
+    [
+        (0.45, "inconclusive", "2.22× [1.85, 2.67]"),
+        (0.2, "pass", "5.00× [4.17, 6.00]"),
+        (1.0, "fail", "1.00× [0.83, 1.20]"),
+    ],
+)
+def test_a_control_that_is_off_casts_as_much_doubt_on_every_ratio(seconds, verdict, measured):
+    """Equal workers looked 1.2 times apart: what is further than that from the limit stands."""
+    result = results(seconds=seconds, control=0.6)["speed"]
+    assert (result.verdict, result.measured) == (verdict, measured)
+    assert "the A/A control gave 0.833×" in result.reason
+
+
+UNKNOWN = Control(workload="typical", ratio=0.0, interval=Span(low=None, high=None), holds=False)
+
+
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [({}, "was not measured"), ({"typical": UNKNOWN}, "others held the cores")],
+)
+def test_without_a_control_no_time_decides(controls, words):
+    seen = dataclasses.replace(evidence(seconds=0.001), controls=controls)
+    table = {"gates": {"speed": GATES["speed"]}, "judge": {"workloads": {"typical": {}}}}
+    (result,) = decide_all(parse(table, "test").gates, seen, ("typical",))
+    assert result.verdict == "inconclusive"
+    assert words in result.reason
+
+
+@pytest.mark.parametrize(
     "change",
     [{"startup": math.nan}, {"control": 0.6}, {"missing": "needs torch"}],
 )
@@ -144,8 +175,6 @@ def test_a_misspelt_gate_is_refused():
 
 def test_quick_mode_needs_enough_undisturbed_blocks():
     """Seven of them say nothing, however fast the candidate was in each."""
-    import dataclasses
-
     few = evidence(mode="quick")
     kept = {
         name: one.model_copy(update={"blocks_s": ((one.blocks_s[0][0],) * 7,)})
@@ -169,8 +198,6 @@ LABELS_GATE = {
     [(0, (), "pass"), (1, (), "fail"), (1, (0,), "pass"), (2, (0,), "fail"), (1, (1,), "fail")],
 )
 def test_labels_gate_lets_only_those_pass_that_hang_on_the_batch(wrong, by_batch, expected):
-    import dataclasses
-
     changed = dataclasses.replace(evidence(wrong=wrong), batch_changes={"student-int8": by_batch})
     judge = {"variants": ["teacher-torch", "student-int8"]}
     gates = parse({"judge": judge, "gates": LABELS_GATE}, "test").active_gates

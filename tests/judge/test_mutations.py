@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 
+import msgspec
 import pytest
 
 from optimize import settings
@@ -110,7 +111,7 @@ def test_padded_bytes_fail(tiny_kit, tmp_path):
     path.unlink()
     path.write_bytes(content)
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["tokenizer.json"] = FileEntry.of(path).model_dump()
+    manifest["files"]["tokenizer.json"] = msgspec.to_builtins(FileEntry.of(path))
     (copy / "manifest.json").unlink()
     (copy / "manifest.json").write_text(json.dumps(manifest))
     kit, rival = paired(kit)

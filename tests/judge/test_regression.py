@@ -176,10 +176,19 @@ def test_a_stored_variant_without_times_is_not_decided(gone):
     assert "did not both time the candidate" in found.reason
 
 
-def test_a_control_that_did_not_hold_then_decides_nothing_now():
-    broken = (control_of("typical", series(0.5), series(0.7), "full", 1),)
-    found = results(evidence(stored=alike(controls=broken)))["regression-speed"]
+@pytest.mark.parametrize(("seconds", "verdict"), [(0.5, "inconclusive"), (0.9, "fail")])
+def test_a_control_that_was_off_then_casts_doubt_on_the_change_now(seconds, verdict):
+    """It was off by 1.4: a candidate of 1.8 times the time is slower all the same."""
+    off = (control_of("typical", series(0.5), series(0.7), "full", 1),)
+    found = results(evidence(seconds, stored=alike(controls=off)))["regression-speed"]
+    assert found.verdict == verdict
+    assert "then, the A/A control gave 0.716×" in found.reason
+
+
+def test_a_control_that_was_not_measured_then_decides_nothing_now():
+    found = results(evidence(0.9, stored=alike(controls=())))["regression-speed"]
     assert found.verdict == "inconclusive"
+    assert found.reason == "then, the A/A control was not measured: no time decides"
 
 
 def test_a_deleted_row_and_an_added_one_fail_by_name():

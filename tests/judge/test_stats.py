@@ -236,6 +236,20 @@ class TestSequentialTiming:
         assert rank[after] <= rank[before]
 
 
+@unhurried
+@given(st.lists(finite, min_size=12, max_size=24), finite, st.floats(0, 5))
+def test_doubt_only_ever_takes_a_decision_away(ratios, limit, doubt):
+    trusting = sequential_timing(ratios, limit, 1, looks=(12,))
+    doubting = sequential_timing(ratios, limit, 1, looks=(12,), doubt_log=doubt)
+    assert doubting.verdict in (trusting.verdict, "inconclusive")
+    assert doubting.interval == trusting.interval.widened(doubt)
+    assert doubting.estimate_log == trusting.estimate_log
+
+
+def test_unknown_doubt_decides_nothing():
+    assert sequential_timing([5.0] * 48, 0.0, 1, doubt_log=math.nan).verdict == "inconclusive"
+
+
 def test_percentile_interval_is_the_central_share():
     assert percentile_interval(list(range(101)), 0.9) == pytest.approx((5, 95))
     with pytest.raises(ValueError, match="level"):

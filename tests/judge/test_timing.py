@@ -2,6 +2,8 @@
 
 import random
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,8 +12,15 @@ from hypothesis import strategies as st
 
 from optimize.gatefile import Workload
 from optimize.judge import timing
-from optimize.judge.process import WorkerSpec
-from optimize.judge.timing import CONTROL, Plan, balanced_orders, measure, workload_batches
+from optimize.judge.process import WorkerError, WorkerSpec
+from optimize.judge.timing import (
+    CONTROL,
+    MEASURED_STARTS,
+    Plan,
+    balanced_orders,
+    measure,
+    workload_batches,
+)
 
 
 @given(st.integers(2, 8), st.integers(0, 9))
@@ -75,6 +84,32 @@ def test_every_variant_has_every_block_of_every_replicate(tiny_kit):
     assert twin.calls == control.calls
     assert {len(v) for v in found.startup_s.values()} == {4}
     assert {len(v) for v in found.peak_rss_bytes.values()} == {4}
+
+
+def test_starts_that_no_gate_judges_are_measured_first_and_then_side_by_side(tiny_kit):
+    """Nobody waits for PyTorch twelve times; the bundle's starts are all its own."""
+    slow, judged, control = specs(tiny_kit, "student-onnx", "student-int8")
+    crowd = [replace(slow, starts_alone=False), judged, control]
+    plan = replace(PLAN, looks=(MEASURED_STARTS + 1,))
+    found = measure(crowd, BATCHES, plan, lambda timing: True, lambda line: None, lambda all_: None)
+    assert len(found.startup_s["student-onnx"]) == MEASURED_STARTS
+    assert len(found.startup_s["student-int8"]) == MEASURED_STARTS + 1
+    assert len(found.series["typical"]["student-onnx"].blocks_s) == MEASURED_STARTS + 1
+
+
+def test_a_worker_that_fails_beside_others_is_told_and_ends_them(tiny_kit, tmp_path, monkeypatch):
+    begun = []
+
+    class Seen(timing.WorkerProcess):
+        def __init__(self, *arguments):
+            begun.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(timing, "WorkerProcess", Seen)
+    good, *_ = specs(tiny_kit, "student-int8")
+    with ExitStack() as stack, pytest.raises(WorkerError, match="worker bad"):
+        timing._side_by_side([WorkerSpec("bad", tmp_path, 1), good], "text", stack)
+    assert [worker._process.poll() is None for worker in begun] == [False, False]
 
 
 def test_sampling_stops_at_the_look_that_decides(tiny_kit):

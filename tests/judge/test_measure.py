@@ -1,0 +1,37 @@
+"""Which workers a run starts, and which of their starts it measures every time."""
+
+import pytest
+
+from optimize.judge.kit import read_kit
+from optimize.judge.measure import _Run
+from optimize.judge.timing import CONTROL
+from optimize.settings import parse
+
+VARIANTS = ["teacher-torch", "student-torch", "student-int8"]
+
+
+def crowd(kit, **table):
+    """Names of the workers that may start side by side."""
+    judge = {"variants": VARIANTS} | table.pop("judge", {})
+    run = _Run(
+        read_kit(kit), parse({"judge": judge, **table}, "test"), "t", "full", lambda _: None, None
+    )
+    return {spec.name for spec in run._specs() if not spec.starts_alone}
+
+
+@pytest.mark.torch
+def test_pytorch_starts_that_no_gate_judges_need_not_be_alone(tiny_kit):
+    assert crowd(tiny_kit) == {"teacher-torch", "student-torch"}
+
+
+@pytest.mark.torch
+def test_a_start_that_is_judged_is_alone_each_time(tiny_kit):
+    gate = {"kind": "startup", "candidate": "student-torch", "max_startup_s": 9.0}
+    assert crowd(tiny_kit, gates={"start": gate}) == {"teacher-torch"}
+    assert crowd(tiny_kit, regression={"candidate": "student-torch"}) == {"teacher-torch"}
+
+
+@pytest.mark.torch
+def test_a_control_starts_as_its_twin_does(tiny_kit):
+    twin = {"control": "teacher-torch"}
+    assert crowd(tiny_kit, judge=twin) == {"teacher-torch", "student-torch", CONTROL}
