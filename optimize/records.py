@@ -51,7 +51,7 @@ def _inside(path: str) -> None:
         raise ValueError(f"path {path!r} must be relative and stay inside its folder")
 
 
-class FileEntry(Record, kw_only=True):
+class FileEntry(Record, frozen=True, kw_only=True):
     """Size and SHA-256 of one file."""
 
     size_bytes: Annotated[int, Meta(ge=0)]
@@ -68,7 +68,7 @@ class FileEntry(Record, kw_only=True):
         return cls(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
-class OutOfScope(Record, kw_only=True):
+class OutOfScope(Record, frozen=True, kw_only=True):
     """The rule for texts that are none of a classifier's business.
 
     Attributes:
@@ -85,7 +85,7 @@ class OutOfScope(Record, kw_only=True):
             raise ValueError(f"out_of_scope.bias is {self.bias}; it must be finite")
 
 
-class Manifest(Record, kw_only=True):
+class Manifest(Record, frozen=True, kw_only=True):
     """What is in a model folder: a bundle that one ships, or a PyTorch variant of a kit.
 
     Attributes:
@@ -138,7 +138,7 @@ class Manifest(Record, kw_only=True):
         return sum(entry.size_bytes for entry in self.files.values())
 
 
-class KitManifest(Record, kw_only=True):
+class KitManifest(Record, frozen=True, kw_only=True):
     """What is in a kit: every variant's folder and the texts they are judged on.
 
     Attributes:

@@ -46,9 +46,9 @@ def run(pytester, canned_report):
         pytester.makefile(".toml", recipe=RECIPE)
         pytester.makepyfile(conftest=CONFTEST, test_suite=SUITE)
         (pytester.path / "canned.json").write_text(canned_report(verdict).model_dump_json())
-        return pytester.runpytest_subprocess(
-            "-p", "optimize.plugin", "--recipe", "recipe.toml", "--kit", "kit", *options
-        )
+        plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
+        judged = ("--recipe", "recipe.toml", "--kit", "kit")
+        return pytester.runpytest_subprocess(*plugins, *judged, *options)
 
     return go
 

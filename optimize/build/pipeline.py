@@ -206,13 +206,10 @@ class Stages(TrainingStages):
         """Every variant and the texts that they are judged on."""
         variants = self.variants()
         settings = self.settings.model_dump(mode="json")
-        parts = {
-            "settings": settings,
-            "data": self.splits.digest,
-            "variants": {
-                name: FileEntry.of(path / MANIFEST_NAME).sha256 for name, path in variants.items()
-            },
+        manifests = {
+            name: FileEntry.of(path / MANIFEST_NAME).sha256 for name, path in variants.items()
         }
+        parts = {"settings": settings, "data": self.splits.digest, "variants": manifests}
 
         def make(result: Path, work: Path) -> None:
             for name, folder in variants.items():
@@ -223,7 +220,7 @@ class Stages(TrainingStages):
                 settings=settings,
                 labels=self.splits.label_names,
                 variants={name: name for name in variants},
-                manifests=parts["variants"],
+                manifests=manifests,
                 splits=files,
                 files={path: FileEntry.of(result / path) for path in files.values()},
                 inputs={"data": self.splits.digest},
