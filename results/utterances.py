@@ -1,4 +1,4 @@
-"""Write the unlabelled utterances that clinc-full learns from, out of four public data sets.
+"""Write the unlabelled utterances that clinc-full-utterances learns from, out of four public sets.
 
 python results/utterances.py CHECKOUTS CLINC150.json OUT.txt
 
@@ -9,8 +9,8 @@ CHECKOUTS is a folder that holds clones of
 - xliuhw/NLU-Evaluation-Data: HWU64, its folds as RASA files (CC BY 4.0)
 - google-research-datasets/dstc8-schema-guided-dialogue: what users ask for (CC BY-SA 4.0)
 
-No label of theirs is read. A text that CLINC150 has in any split, but for case, accents of writing
-and punctuation, is left out: nothing of validation or test gets into training.
+No label of theirs is read. A text that CLINC150 has in any split, but for case and punctuation, is
+left out: nothing of validation or test gets into training.
 """
 
 from __future__ import annotations
