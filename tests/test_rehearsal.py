@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LABELS = {"cancel": "stop", "refund": "money", "track": "parcel"}
 EVALUATION = 1500
-# Share of evaluation texts whose telling word stands so late that a short max_length cuts it off.
-# One in three of them is still right by chance: 0.8 pp are lost.
-LATE = 0.012
+# In every so many texts the telling word stands so late that a short max_length cuts it off: 18 of
+# 1,500. One in three is still right by chance, so 12 are lost, 0.8 pp.
+LATE_EVERY = 85
 
 
 def write_data(path):
@@ -23,14 +23,14 @@ def write_data(path):
     for split, count in (("train", 300), ("validation", EVALUATION), ("test", EVALUATION)):
         for number in range(count):
             label, word = list(LABELS.items())[number % 3]
-            late = number % round(1 / LATE) == 0
+            late = number % LATE_EVERY == 0
             filler = ["please", "my", "order", "now"] * (3 if late else 1)
             text = " ".join([*filler, word, str(number)] if late else [word, *filler, str(number)])
             lines.append(json.dumps({"split": split, "text": text, "label": label}))
     path.write_text("\n".join(lines) + "\n")
 
 
-def recipe(backbone, max_length=32, layers=6):
+def recipe(backbone, max_length=32, layers=4):
     return f"""
 [tool.optimize.data]
 source = "data.jsonl"
@@ -89,13 +89,14 @@ def origin(tmp_path_factory, save_backbone):
 PULL_REQUESTS = {
     "documentation": ({}, 0, "PASS"),
     "accuracy": ({"max_length": 10}, 1, "FAIL regression-accuracy"),
-    "latency": ({"layers": 7}, 1, "FAIL regression-speed[typical]"),
+    # One layer more of four, and what is not layers: about 15 % more time.
+    "latency": ({"layers": 5}, 1, "FAIL regression-speed[typical]"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", PULL_REQUESTS)
-def test_pull_request(origin, tmp_path, tmp_path_factory, change, record_property):
+def test_pull_request(origin, tmp_path, tmp_path_factory, change):
     base, backbone = origin
     changes, code, words = PULL_REQUESTS[change]
     head = tmp_path / "head"
@@ -125,6 +126,5 @@ def test_pull_request(origin, tmp_path, tmp_path_factory, change, record_propert
     assert done.returncode == code
     report = json.loads((head / "report" / "report.json").read_text())
     measured = {gate["gate"]: gate["measured"] for gate in report["gates"]}
-    record_property("measured", measured)
     lost = [c for c in report["baseline"]["changes"] if c["before"] == c["truth"]]
     assert len(lost) == (12 if change == "accuracy" else 0), measured
