@@ -23,9 +23,9 @@ CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
 STEAL_SHARE = 0.1
 # Share of a worker's part of a block that its threads may wait for a core. Beside a neighbour that
-# keeps one of two cores busy, 99 % of the parts are above it; alone, 3 %. Above half of it were 13 %:
-# a lost time slice is 3 ms of 20, which a median over blocks bears, and with six workers every
-# second block was taken again.
+# keeps one of two cores busy, 99 % of the parts are above it; alone, 3 %. Half of it is too strict:
+# 13 % are above that, for one lost time slice of 3 ms, which a median over blocks bears, and with
+# six workers every second block would be taken again.
 WAIT_SHARE = 0.2
 # Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
 MEASURED_STARTS = 3
