@@ -59,7 +59,7 @@ def dialogues(root: Path) -> Iterator[str]:
         for dialogue in _json(path):
             for turn in dialogue["turns"]:
                 acts = {action["act"] for frame in turn["frames"] for action in frame["actions"]}
-                if "INFORM_INTENT" in acts:
+                if turn["speaker"] == "USER" and "INFORM_INTENT" in acts:
                     yield turn["utterance"]
 
 
