@@ -34,13 +34,17 @@ def plot_runs(runs: Sequence[Run], variant: str, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    judged = [(run.name, run.report) for run in runs if run.report is not None]
+    judged = [
+        (run.name.replace(" (Python ", ", py").rstrip(")"), run.report)
+        for run in runs
+        if run.report is not None
+    ]
     if not judged:
         raise CompareError("no run has a report; there is nothing to plot")
     first = judged[0][1]
     workloads = list(first.timing.series)
     with plt.rc_context({"svg.hashsalt": "optimize", "font.size": 9}):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+        figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
         _speed(axes[0], judged, variant, workloads)
         _bars(axes[1], judged, "texts a second, largest batch", lambda r: throughput(r, variant))
         _bars(
@@ -81,4 +85,4 @@ def _bars(axis: Any, judged: Sequence[tuple[str, Report]], title: str, value: An
 
 def _tidy(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(axis="x", rotation=60)
+    axis.tick_params(axis="x", rotation=90, labelsize=7)
