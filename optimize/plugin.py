@@ -71,7 +71,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     state = metafunc.config.pluginmanager.getplugin("optimize-session")
     if state is None or not {"gate_case", "variant", "workload"} & names:
         return
-    settings: Settings = state.settings
+    settings: Settings = state.judging.settings
     if "gate_case" in names:
         marker = metafunc.definition.get_closest_marker("gates")
         cases: list[Any] = list(_gate_cases(settings, marker))
@@ -88,7 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = [name for name in names_there if _is_batched(settings, name) == batched]
         metafunc.parametrize("workload", chosen)
     if "variant" in names:
-        metafunc.parametrize("variant", state.timed_variants)
+        metafunc.parametrize("variant", state.judging.timed_variants)
 
 
 def _parametrised_by_itself(metafunc: pytest.Metafunc) -> set[str]:
@@ -122,14 +122,14 @@ def _is_batched(settings: Settings, workload: str | None) -> bool:
 def report(request: pytest.FixtureRequest) -> Report:
     """The whole run: built, measured and decided once a session."""
     state: Session = request.config.pluginmanager.getplugin("optimize-session")
-    return state.report
+    return state.judging.report
 
 
 @pytest.fixture(scope="session")
 def kit(request: pytest.FixtureRequest) -> Kit:
     """The kit under judgement: its variants' folders, and the texts."""
     state: Session = request.config.pluginmanager.getplugin("optimize-session")
-    return state.kit
+    return state.judging.kit
 
 
 @pytest.fixture(scope="session")

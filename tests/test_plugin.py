@@ -42,9 +42,9 @@ optimize.judge.measure.judge = lambda *_: read_report(pathlib.Path(__file__).par
 
 @pytest.fixture
 def run(pytester, canned_report):
-    def go(verdict, *options):
+    def go(verdict, *options, conftest=CONFTEST):
         pytester.makefile(".toml", recipe=RECIPE)
-        pytester.makepyfile(conftest=CONFTEST, test_suite=SUITE)
+        pytester.makepyfile(conftest=conftest, test_suite=SUITE)
         (pytester.path / "canned.json").write_text(canned_report(verdict).model_dump_json())
         plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
         judged = ("--recipe", "recipe.toml", "--kit", "kit")
@@ -69,6 +69,22 @@ def test_exit_code(run, verdict, options, code):
     result = run(verdict, *options)
     assert result.ret == code
     result.stdout.fnmatch_lines(["*verdict*", "*student-int8*", "*gates passed*"])
+
+
+def test_a_run_that_broke_is_not_begun_again_for_the_next_gate(run, pytester):
+    """Every gate and time fails with its words; it was tried once."""
+    broken = """
+def judge(*_):
+    with open("tried", "a") as stream:
+        stream.write("once\\n")
+    raise RuntimeError("worker student-int8: it ended without an answer")
+
+optimize.judge.measure.judge = judge
+"""
+    result = run("pass", conftest=CONFTEST + broken)
+    result.assert_outcomes(failed=2, errors=2)
+    assert (pytester.path / "tried").read_text() == "once\n"
+    assert result.stdout.str().count("RuntimeError: worker student-int8: it ended") >= 4
 
 
 def test_failure_says_by_how_much_and_what_to_try(run):

@@ -188,7 +188,9 @@ def _speeds(
         if older is None or newer is None:
             continue
         spans = [
-            centre(_block_logs(one), report.mode, shared).widened(_doubt(report, workload))
+            centre(_block_logs(one), report.mode, shared).widened(
+                doubt_of(report.control(workload))
+            )
             for one, report in ((older, before.report), (newer, after.report))
         ]
         # log(t_before / t_after): above zero, the later run is faster.
@@ -212,10 +214,6 @@ def _speeds(
             )
         )
     return found
-
-
-def _doubt(report: Report, workload: str) -> float:
-    return doubt_of(next((c for c in report.controls if c.workload == workload), None))
 
 
 def _block_logs(series: Series) -> list[float]:

@@ -267,6 +267,10 @@ class Report(Record):
     gates: tuple[GateResult, ...]
     baseline: BaselineFacts | None = None
 
+    def control(self, workload: str) -> Control | None:
+        """The A/A control of a workload, if it was measured."""
+        return next((each for each in self.controls if each.workload == workload), None)
+
     @property
     def verdict(self) -> Verdict:
         """Fail if a gate fails, else inconclusive if one is, else pass; no gate is a fail."""

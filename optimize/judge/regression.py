@@ -89,8 +89,10 @@ def stored_speed_rule(
             remedy=PAIR_THEM,
         )
     estimates, spans, sds = [], [], []
-    then = next((c for c in stored.report.controls if c.workload == workload), None)
-    controls = {"now, ": seen.controls.get(workload), "then, ": then}
+    controls = {
+        "now, ": seen.controls.get(workload),
+        "then, ": stored.report.control(workload),
+    }
     for timing, mode, control in (
         (seen.timing, seen.mode, controls["now, "]),
         (stored.report.timing, stored.report.mode, controls["then, "]),

@@ -70,7 +70,8 @@ def _time_cell(report: Report, name: str, workload: str) -> str:
     base = base_variant(report)
     if name == base:
         return f"{times}\n1×"
-    doubt = next((doubt_of(c) for c in report.controls if c.workload == workload), 0.0)
+    control = report.control(workload)
+    doubt = 0.0 if control is None else doubt_of(control)
     outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1, doubt)
     ends = [math.exp(end) if math.isfinite(end) else end for end in outcome.interval]
     return f"{times}\n{math.exp(outcome.estimate_log):.1f}× [{ends[0]:.1f}, {ends[1]:.1f}]"

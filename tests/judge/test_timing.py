@@ -1,6 +1,7 @@
 """Orders, texts and blocks; that real workers are timed, and that disturbed blocks go for all."""
 
 import random
+import threading
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -95,6 +96,24 @@ def test_starts_that_no_gate_judges_are_measured_first_and_then_side_by_side(tin
     assert len(found.startup_s["student-onnx"]) == MEASURED_STARTS
     assert len(found.startup_s["student-int8"]) == MEASURED_STARTS + 1
     assert len(found.series["typical"]["student-onnx"].blocks_s) == MEASURED_STARTS + 1
+
+
+def test_side_by_side_is_at_once(tiny_kit, monkeypatch):
+    """Two constructors meet before either goes on: one after the other, they would wait in vain."""
+    meeting = threading.Barrier(2, timeout=60)
+
+    class Meeting(timing.WorkerProcess):
+        def __init__(self, *arguments):
+            meeting.wait()
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(timing, "WorkerProcess", Meeting)
+    first, second, _ = specs(tiny_kit, "student-onnx", "student-int8")
+    with ExitStack() as stack:
+        assert set(timing._side_by_side([first, second], "text", stack)) == {
+            "student-onnx",
+            "student-int8",
+        }
 
 
 def test_a_worker_that_fails_beside_others_is_told_and_ends_them(tiny_kit, tmp_path, monkeypatch):
