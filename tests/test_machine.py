@@ -1,7 +1,26 @@
 import subprocess
 import sys
 
+import pytest
+
 from optimize import machine
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [
+        ("flags : avx512f avx512_bf16 avx512_vnni", False),  # twice as slow as float32
+        ("flags : avx512_bf16 amx_bf16 amx_tile", True),
+        ("Features : asimd bf16 i8mm", True),
+        ("flags : avx2 fma", False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_are_faster_in_it(flags, fast, tmp_path, monkeypatch):
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor : 0\n{flags}\n")
+    monkeypatch.setattr(machine, "CPU_INFO", info)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    assert machine.has_fast_bf16() is fast
 
 
 def test_quota_cuts_the_cores(tmp_path):

@@ -19,7 +19,7 @@ from optimize.build.student import classification_head
 from optimize.build.taps import Taps, joined
 from optimize.build.tokens import Tokens, token_batches
 from optimize.build.training import Tell, attention_for
-from optimize.machine import has_bf16
+from optimize.machine import has_fast_bf16
 
 STORE_NAME = "logits.npy"
 POOLED_NAME = "pooled.npy"
@@ -78,7 +78,7 @@ def score(
     batches = token_batches(tokens.lengths, TOKENS_PER_BATCH)[processes.rank :: processes.count]
     done, told, total = 0, time.monotonic(), sum(map(len, batches))
     model.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
         for chosen in batches:
             batch = tokens.batch(chosen)
             with attention_for(batch["input_ids"].shape[1]):
@@ -184,7 +184,8 @@ def import_precomputed(
         raise LogitsError(
             f"{source} has {split!r} logits of shape {logits.shape}, the data needs "
             f"{(examples, len(names))}: rows must be the data's, in its order, "
-            "and distill.augment = 0 since nothing scores what it would add"
+            "without distill.augment, distill.transfer and generate.checkpoint, since nothing "
+            "scores what they would add"
         )
     columns = [names.index(name) for name in label_names]
     ordered = np.ascontiguousarray(logits[:, columns], dtype=np.float32)

@@ -30,7 +30,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from optimize.build.processes import Processes
 from optimize.build.profile import Profile
-from optimize.machine import has_bf16
+from optimize.machine import has_fast_bf16
 from optimize.settings import TrainingSettings
 
 # A stage tells what it does through this, one line a call.
@@ -101,7 +101,7 @@ class PaddingCollator:
 
 def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArguments:
     """Arguments that every training stage shares: an evaluation and a checkpoint an epoch."""
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16())
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_fast_bf16())
     return TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,

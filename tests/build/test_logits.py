@@ -36,7 +36,7 @@ def tokens(teacher, tmp_path):
 
 @pytest.fixture
 def fp32(monkeypatch):
-    monkeypatch.setattr("optimize.build.logits.has_bf16", lambda: False)
+    monkeypatch.setattr("optimize.build.logits.has_fast_bf16", lambda: False)
 
 
 def direct(teacher, text):
