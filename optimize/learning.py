@@ -159,6 +159,33 @@ class DistillSettings(TrainingSettings):
         return any((self.pooled, self.cosine, self.hidden, self.relations))
 
 
+class GenerateSettings(Section):
+    """``[generate]``: texts that a language model writes for the transfer set.
+
+    Attributes:
+        checkpoint: a causal language model: Hub id or local folder; none are written when absent.
+        revision: Hub revision of the checkpoint.
+        texts: how many are drawn, of each class as many as it has of the training texts; those
+            that repeat one are dropped.
+        epochs: over the training texts before.
+        batch_size: texts a training step.
+        learning_rate: of the training.
+        temperature: of the distribution that tokens are drawn from.
+        top_k: the likeliest tokens, which are drawn from.
+        seed: of training and drawing.
+    """
+
+    checkpoint: str | None = None
+    revision: str | None = None
+    texts: int = Field(default=50_000, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    top_k: int = Field(default=100, ge=1)
+    seed: int = 0
+
+
 class CalibrateSettings(Section):
     """``[calibrate]``: fitted on validation alone, kept in the bundle's manifest.
 

@@ -10,6 +10,7 @@ from optimize.gatefile import Gate, Regression, Workload
 from optimize.learning import (
     CalibrateSettings,
     DistillSettings,
+    GenerateSettings,
     Section,
     StudentSettings,
     TeacherSettings,
@@ -120,6 +121,7 @@ class Settings(Section):
     teacher: TeacherSettings = TeacherSettings()
     student: StudentSettings = StudentSettings()
     distill: DistillSettings = DistillSettings()
+    generate: GenerateSettings = GenerateSettings()
     export: ExportSettings = ExportSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     tune: TuneSettings = TuneSettings()

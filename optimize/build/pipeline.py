@@ -17,7 +17,8 @@ from optimize.build.folders import (
     link,
     write_texts,
 )
-from optimize.build.stages import Tell, TrainingStages
+from optimize.build.stages import Tell
+from optimize.build.stages_student import TrainingStages
 from optimize.records import (
     KIT_NAME,
     MANIFEST_NAME,

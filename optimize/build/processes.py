@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+
+# What the first process does alone, such as writing texts with a language model, can take longer
+# than the half hour after which the others give up by default.
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Processes:
         import torch
         from accelerate import PartialState
 
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         return cls(state.process_index, state.num_processes)
 
     @property

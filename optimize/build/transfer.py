@@ -1,13 +1,15 @@
 """The transfer set: every text that the student learns from, written to a file.
 
-The labelled training texts come first, in their order; then variations of them, and texts of the
-user's own, which carry no label: the teacher speaks for them.
+The labelled training texts come first, in their order; then variations of them, texts that a
+language model wrote, and texts of the user's own, which carry no label: the teacher speaks for
+them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +43,24 @@ class TransferSet:
 
     def texts(self) -> Iterator[str]:
         """The texts, one after the other."""
-        with self._texts.open(encoding="utf-8") as stream:
-            for line in stream:
-                yield json.loads(line)
+        return read_texts(self._texts)
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """What :func:`write_texts` wrote, one text after the other."""
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> int:
+    """Write texts as JSON Lines; returns how many there were."""
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for text in texts:
+            stream.write(json.dumps(text, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def write_transfer_set(
@@ -52,6 +69,7 @@ def write_transfer_set(
     source: DataSettings,
     folder: Path,
     replacements: Mapping[str, list[str]] | None = None,
+    generated: Iterable[str] = (),
 ) -> TransferSet:
     """Write texts and labels.
 
@@ -61,6 +79,7 @@ def write_transfer_set(
         source: its ``text_column`` names the column of a file of one's own.
         folder: gets the files.
         replacements: words that each word can be replaced with, where the settings ask for it.
+        generated: texts that a language model wrote.
     """
     train = splits.train
     made = augmented(
@@ -71,7 +90,10 @@ def write_transfer_set(
         settings.augment_kinds,
         replacements,
     )
-    count = _write(folder / TEXTS_NAME, _all(train.texts, made, settings, source))
+    own = (
+        () if settings.transfer is None else read_unlabelled(settings.transfer, source.text_column)
+    )
+    count = write_texts(folder / TEXTS_NAME, chain(train.texts, made, generated, own))
     unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)
     np.save(folder / LABELS_NAME, np.concatenate([train.labels, unlabelled]))
     return TransferSet(folder)
@@ -96,21 +118,3 @@ def word_replacements(
     weights: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     vectors = weights.detach()[list(ids.values())].float().numpy()
     return nearest_words(list(ids), vectors)
-
-
-def _all(
-    train: Iterable[str], made: Iterable[str], settings: DistillSettings, source: DataSettings
-) -> Iterator[str]:
-    yield from train
-    yield from made
-    if settings.transfer is not None:
-        yield from read_unlabelled(settings.transfer, source.text_column)
-
-
-def _write(path: Path, texts: Iterable[str]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for text in texts:
-            stream.write(json.dumps(text, ensure_ascii=False) + "\n")
-            count += 1
-    return count

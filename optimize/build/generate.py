@@ -1,0 +1,324 @@
+"""More texts for the transfer set: a language model learns the training texts and writes others.
+
+He et al. 2022, "Generate, Annotate, and Learn" (TACL 10): a causal language model is fine-tuned on
+the texts of the task, unlabelled texts are drawn from it, and the teacher labels them. Drawn within
+a class, as here, they cover rare classes too; the class that one was drawn for is not used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from optimize.build.checkpoint import CheckpointError, load_tokenizer, locate
+from optimize.build.data import Split
+from optimize.build.losses import UNLABELLED
+from optimize.build.store import padded
+from optimize.build.training import Tell
+from optimize.machine import has_fast_bf16
+from optimize.settings import GenerateSettings
+
+# Of a vocabulary of many languages, tokens beyond these are kept only where training texts use
+# them: byte-pair merges are numbered by how common they are.
+COMMON_TOKENS = 32768
+DRAWN_TOGETHER = 256
+# Texts longer than all but this share of the training texts are not drawn to their end.
+LONGEST_SHARE = 0.95
+TELL_EVERY = 10_000
+
+
+class GenerateError(ValueError):
+    """A language model that cannot write texts; the message gives the remedy."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a language model that its texts need, and their numbers among these.
+
+    Most of a small multilingual model is its vocabulary, and each step computes all of it.
+
+    Attributes:
+        kept: ids in the whole vocabulary, rising, shape (kept,).
+        end: number of the end-of-text token among the kept.
+    """
+
+    kept: NDArray[np.int64]
+    end: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerFast) -> Vocabulary:
+        """The tokens of some texts, and common ones made of the same characters.
+
+        Raises:
+            GenerateError: the tokenizer has no end-of-text token.
+        """
+        end = tokenizer.eos_token_id
+        if end is None:
+            raise GenerateError(
+                f"the tokenizer {tokenizer.name_or_path} has no end-of-text token; set "
+                "generate.checkpoint to a causal language model"
+            )
+        used = {token for row in rows for token in row} | {end}
+        plain = sorted(used - set(tokenizer.all_special_ids))
+        known = set("".join(tokenizer.convert_ids_to_tokens(plain)))
+        common = range(min(COMMON_TOKENS, len(tokenizer)))
+        spelt = tokenizer.convert_ids_to_tokens(list(common))
+        used |= {
+            token
+            for token, text in zip(common, spelt, strict=True)
+            if text and known.issuperset(text)
+        }
+        kept = np.array(sorted(used), dtype=np.int64)
+        return cls(kept, int(np.searchsorted(kept, end)))
+
+    def numbers(self, row: Sequence[int]) -> list[int]:
+        """Ids to numbers among the kept."""
+        return [int(number) for number in np.searchsorted(self.kept, np.asarray(row))]
+
+    def narrow(self, model: PreTrainedModel) -> None:
+        """Leave the model no other tokens, in place."""
+        inputs: Any = model.get_input_embeddings()
+        outputs: Any = model.get_output_embeddings()
+        tied = outputs.weight is inputs.weight
+        rows = torch.from_numpy(self.kept)
+        inputs.weight = nn.Parameter(inputs.weight.detach()[rows].clone())
+        outputs.weight = (
+            inputs.weight if tied else nn.Parameter(outputs.weight.detach()[rows].clone())
+        )
+        if getattr(outputs, "bias", None) is not None:
+            outputs.bias = nn.Parameter(outputs.bias.detach()[rows].clone())
+        inputs.num_embeddings = outputs.out_features = model.config.vocab_size = len(self.kept)
+        inputs.padding_idx = None
+
+
+def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedModel:
+    """A causal language model with float32 weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            locate(checkpoint),
+            revision=revision,
+            use_safetensors=True,  # a pickle could run code
+            dtype=torch.float32,
+            attn_implementation="eager",  # texts are short
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"generate.checkpoint {checkpoint!r} (revision {revision}) is no causal language model "
+            f"that can be loaded: {error}"
+        ) from error
+
+
+class Writer:
+    """A language model that writes texts of the classes of a task.
+
+    Args:
+        settings: the model, its training and how texts are drawn.
+        train: the texts it learns from.
+        label_names: what the classes are called; names that say something help it.
+        max_length: longest text in tokens.
+        tell: told the progress.
+
+    Raises:
+        GenerateError: the model has no end-of-text token.
+    """
+
+    def __init__(
+        self,
+        settings: GenerateSettings,
+        train: Split,
+        label_names: Sequence[str],
+        max_length: int,
+        tell: Tell,
+    ) -> None:
+        self._settings, self._train, self._tell = settings, train, tell
+        set_seed(settings.seed)
+        self._tokenizer = load_tokenizer(str(settings.checkpoint), settings.revision)
+        self._model = load_language_model(str(settings.checkpoint), settings.revision)
+        prompts = self._tokenizer([f"{name.replace('_', ' ')}:" for name in label_names])
+        texts = self._tokenizer(
+            [f" {text}" for text in train.texts],
+            add_special_tokens=False,
+            truncation=True,
+            max_length=max_length,
+        )
+        self._vocabulary = Vocabulary.of(
+            [*prompts["input_ids"], *texts["input_ids"]], self._tokenizer
+        )
+        self._vocabulary.narrow(self._model)
+        self._prompts = [self._vocabulary.numbers(row) for row in prompts["input_ids"]]
+        end = [self._vocabulary.end]
+        self._texts = [self._vocabulary.numbers(row) + end for row in texts["input_ids"]]
+
+    def learn(self, work: Path | None) -> None:
+        """Fine-tune on the training texts, each after the name of its class.
+
+        Args:
+            work: folder for what the Trainer writes.
+        """
+        settings = self._settings
+        rows = []
+        for label, text in zip(self._train.labels.tolist(), self._texts, strict=True):
+            prompt = self._prompts[label]
+            rows.append({"input_ids": prompt + text, "labels": [UNLABELLED] * len(prompt) + text})
+        arguments = TrainingArguments(
+            output_dir=str(work),
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            warmup_ratio=0.1,
+            optim="adamw_torch_fused",
+            bf16=has_fast_bf16(),
+            use_cpu=not torch.cuda.is_available(),
+            group_by_length=True,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            seed=settings.seed,
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        )
+        trainer = _TextTrainer(
+            model=self._model,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows),
+            data_collator=_collate,
+        )
+        trainer.remove_callback(PrinterCallback)
+        result = trainer.train()
+        self._model.eval().to(torch.bfloat16 if has_fast_bf16() else torch.float32)
+        self._tell(f"generator: loss {result.training_loss:.3f} nats a token in training")
+
+    def texts(self) -> list[str]:
+        """Distinct texts that are not among the training texts.
+
+        Classes are drawn from as often as they occur in training.
+        """
+        train, settings = self._train, self._settings
+        torch.manual_seed(settings.seed)
+        known, made = set(train.texts), dict[str, None]()
+        told = 0
+        for label, share in sorted(Counter(train.labels.tolist()).items()):
+            wanted = round(settings.texts * share / len(train))
+            for start in range(0, wanted, DRAWN_TOGETHER):
+                made.update(dict.fromkeys(self.drawn(label, min(DRAWN_TOGETHER, wanted - start))))
+            if len(made) >= told + TELL_EVERY:
+                told = len(made)
+                self._tell(f"generator: {told} texts")
+        return [text for text in made if text not in known]
+
+    def drawn(self, label: int, count: int) -> Iterator[str]:
+        """Draw some texts of a class; those that do not end within the length limit are dropped."""
+        end = self._vocabulary.end
+        limit = int(np.quantile([len(text) for text in self._texts], LONGEST_SHARE))
+        for row in draw(self._model, self._prompts[label], count, end, limit, self._settings):
+            ids = self._vocabulary.kept[row[:-1]]
+            text = " ".join(self._tokenizer.decode(ids, skip_special_tokens=True).split())
+            if text and row[-1] == end:
+                yield text
+
+
+@torch.inference_mode()
+def draw(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    count: int,
+    end: int,
+    limit: int,
+    settings: GenerateSettings,
+) -> list[list[int]]:
+    """Continuations of a prompt, drawn token by token from the likeliest ones.
+
+    Args:
+        model: a causal language model.
+        prompt: token numbers.
+        count: continuations.
+        end: the token that ends a text.
+        limit: most tokens of a continuation.
+        settings: its temperature and ``top_k``.
+
+    Returns:
+        Token numbers a continuation, ``end`` included where it was reached: rows that ended are
+        not computed on.
+    """
+    cache = DynamicCache(config=model.config)
+    rows: list[list[int]] = [[] for _ in range(count)]
+    going = torch.arange(count)
+    step = torch.tensor([list(prompt)])
+    for place in range(limit):
+        answer = model(input_ids=step, past_key_values=cache, use_cache=True)
+        logits = answer.logits[:, -1].float() / settings.temperature
+        if place == 0:
+            logits = logits.expand(count, -1)
+            cache.batch_repeat_interleave(count)
+        best, tokens = logits.topk(min(settings.top_k, logits.shape[-1]))
+        chosen = tokens.gather(1, best.softmax(dim=-1).multinomial(1))
+        for row, token in zip(going.tolist(), chosen[:, 0].tolist(), strict=True):
+            rows[row].append(token)
+        alive = (chosen[:, 0] != end).nonzero()[:, 0]
+        if not len(alive):
+            break
+        if len(alive) < len(going):
+            cache.batch_select_indices(alive)
+        going, step = going[alive], chosen[alive]
+    return rows
+
+
+class _TextTrainer(Trainer):
+    """Next-token cross-entropy, whatever vocabulary the model's own loss expects."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Mean over the tokens of the texts, in nats."""
+        labels = inputs["labels"][:, 1:]
+        outputs = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+        )
+        logits = outputs.logits[:, :-1].float()
+        loss = functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED
+        )
+        return (loss, outputs) if return_outputs else loss
+
+
+def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    ids = [np.array(row["input_ids"], dtype=np.int64) for row in rows]
+    labels = [np.array(row["labels"], dtype=np.int64) for row in rows]
+    return {
+        "input_ids": torch.from_numpy(padded(ids)),
+        "attention_mask": torch.from_numpy(padded([np.ones_like(row) for row in ids])),
+        "labels": torch.from_numpy(padded(labels, UNLABELLED)),
+    }
