@@ -34,9 +34,12 @@ def test_interrupted_stage_leaves_nothing_that_looks_done(tmp_path):
 
 
 SLOW_STAGE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from optimize.build.cache import StageCache
+
+# A shell that starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def build(result, work):
     (result / "model").write_text("half")
