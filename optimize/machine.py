@@ -76,7 +76,7 @@ def has_fast_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 faster than float32.
 
     With AVX512-BF16 and without AMX, torch's matrix products took twice as long as in float32
-    (165 against 310 GFLOP/s on two cores); AMX has no equal in float32.
+    (165 against 310 GFLOP/s on two cores).
     """
     return bool(_cpu_flags() & {"amx_bf16", "bf16"})
 

@@ -202,8 +202,10 @@ class Writer:
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
-        trainer = _TextTrainer(
+        self._model.config.use_cache = False
+        trainer = Trainer(
             model=self._model,
+            compute_loss_func=_text_loss,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
             data_collator=_collate,
@@ -288,30 +290,15 @@ def draw(
     return rows
 
 
-class _TextTrainer(Trainer):
-    """Next-token cross-entropy, whatever vocabulary the model's own loss expects."""
+def _text_loss(outputs: Any, labels: Tensor, **_: Any) -> Tensor:
+    """Next-token cross-entropy, a mean over the tokens of the texts, in nats.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = False
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Any:
-        """Mean over the tokens of the texts, in nats."""
-        labels = inputs["labels"][:, 1:]
-        outputs = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        )
-        logits = outputs.logits[:, :-1].float()
-        loss = functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED
-        )
-        return (loss, outputs) if return_outputs else loss
+    Not the model's own: that goes by the vocabulary that it began with.
+    """
+    logits = outputs.logits[:, :-1].float()
+    return functional.cross_entropy(
+        logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=UNLABELLED
+    )
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -5,11 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-
-# What the first process does alone, such as writing texts with a language model, can take longer
-# than the half hour after which the others give up by default.
-PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Processes:
         import torch
         from accelerate import PartialState
 
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+        state = PartialState(cpu=not torch.cuda.is_available())
         return cls(state.process_index, state.num_processes)
 
     @property

@@ -29,9 +29,15 @@ class TransferStages(TeacherStages):
         }
 
         def make(result: Path, work: Path) -> None:
-            from optimize.build.generate import Writer
+            from optimize.build.generate import GenerateError, Writer
             from optimize.build.transfer import TEXTS_NAME, write_texts
 
+            if self.processes.count > 1:
+                # Trainer would wait for the others, who wait for this stage.
+                raise GenerateError(
+                    f"{self.processes.count} processes cannot write texts together; run "
+                    "`optimize build` alone until it says 'generated: built', then launch them"
+                )
             writer = Writer(
                 settings,
                 self.splits.train,

@@ -15,6 +15,7 @@ from optimize.build import checkpoint, data
 from optimize.build.generate import GenerateError, Vocabulary, Writer, draw
 from optimize.build.losses import UNLABELLED
 from optimize.build.pipeline import Stages
+from optimize.build.processes import Processes
 from optimize.build.transfer import TransferSet
 from optimize.settings import DataSettings, GenerateSettings
 
@@ -177,3 +178,12 @@ def test_student_learns_from_generated_texts_without_their_class(
     assert len(added) > 20
     assert (transfer.labels[len(without) :] == UNLABELLED).all()
     assert stages.keys["transfer"] != plain.keys["transfer"]
+
+
+def test_several_processes_are_told_to_write_the_texts_first(language_model, tiny_recipe, tmp_path):
+    overrides = [f"generate.checkpoint={language_model}"]
+    chosen, _ = settings_module.load(str(tiny_recipe), None, overrides)
+    stages = Stages(chosen, lambda line: None, tmp_path)
+    stages.processes = Processes(0, 2)
+    with pytest.raises(GenerateError, match="2 processes cannot write texts together"):
+        stages.generated()
