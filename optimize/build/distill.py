@@ -36,6 +36,10 @@ class DistillationTrainer(LessonTrainer):
         self._taps = tap_student(kwargs["model"], settings, lessons)
         super().__init__(settings=settings, lessons=lessons, **kwargs)
 
+    def reads_first_token(self) -> bool:
+        """Whether no loss reads what the last layer makes of the other tokens."""
+        return not (self.settings.hidden or self.settings.relations)
+
     def taught_loss(
         self, logits: Tensor, labels: Tensor, teacher: dict[str, Tensor], mask: Tensor
     ) -> Tensor:

@@ -22,6 +22,7 @@ Tell = Callable[[str], None]
 TRAIN_MODULES = (
     "training.py",
     "trainer.py",
+    "firsttoken.py",
     "lessons.py",
     "tokens.py",
     "store.py",

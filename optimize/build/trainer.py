@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 
+from optimize.build.firsttoken import only_first_token
 from optimize.build.lessons import LessonLoader, Lessons
 from optimize.build.losses import hard_label_loss
 from optimize.build.metrics import compute_accuracy
@@ -71,7 +72,12 @@ class LessonTrainer(Trainer):
         with warnings.catch_warnings():
             # Checkpoints are numbered; that a file system keeps no fine times does not matter.
             warnings.filterwarnings("ignore", message="mtime may not be reliable")
-            self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
+            with only_first_token(self.own) if self.reads_first_token() else nullcontext():
+                self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
+
+    def reads_first_token(self) -> bool:
+        """Whether no loss reads what the last layer makes of the other tokens."""
+        return True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches by length, each shared among the processes."""
