@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# pytest-benchmark turns itself off under xdist; the runs that tests start are not under it.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 LABELS = ("cancel", "refund", "track")
 WORDS = {
@@ -74,6 +76,9 @@ def save_tiny_backbone(folder: Path, layers: int = 2, width: int = 32) -> Path:
         num_attention_heads=2,
         intermediate_size=2 * width,
         max_position_embeddings=160,
+        # With it, or at a higher learning rate, two seeds in five never tell all classes apart.
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
@@ -99,9 +104,9 @@ source = {json.dumps(str(data))}
 
 [teacher]
 checkpoint = {json.dumps(str(backbone))}
-epochs = 12
+epochs = 16
 batch_size = 8
-learning_rate = 5e-3
+learning_rate = 2e-3
 max_length = 32
 precision = "fp32"
 

@@ -119,7 +119,7 @@ class OurWay:
         trainer.args.max_steps = self._steps
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
         trainer.args.load_best_model_at_end = False
-        trainer.train()
+        trainer.fit()
         share = self._steps / len(trainer.get_train_dataloader())
         return share * len(lessons.tokens) / clock.seconds
 
