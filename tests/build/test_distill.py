@@ -19,7 +19,7 @@ from optimize.build.logits import Targets, Wanted, score
 from optimize.build.losses import distillation_loss
 from optimize.build.projections import DistillError
 from optimize.build.store import Rows
-from optimize.build.student import classification_head
+from optimize.build.student import classification_head, layer_stack
 from optimize.build.tokens import tokenise
 from optimize.build.training import (
     PaddingCollator,
@@ -190,6 +190,28 @@ def test_each_loss_teaches_and_leaves_no_trace(losses, splits, tiny_backbone, sc
     # The loss counts: its student is another one.
     ours, theirs = weights(model), weights(untaught)
     assert any(not torch.allclose(ours[name], theirs[name]) for name in ours)
+
+
+class LastLayer(TrainerCallback):
+    """Notes how many tokens of a text the last feed-forward block gets."""
+
+    def __init__(self):
+        self.tokens = set()
+
+    def on_train_begin(self, args, state, control, model=None, **_):
+        block = layer_stack(model)[2][-1].intermediate
+        block.register_forward_pre_hook(lambda _, inputs: self.tokens.add(inputs[0].shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "whole"), [({"pooled": 1.0}, False), ({"hidden": 1.0}, True)], ids=["no", "yes"]
+)
+def test_last_layer_is_whole_where_a_loss_reads_it(
+    losses, whole, splits, tiny_backbone, scored, tmp_path
+):
+    seen = LastLayer()
+    trained(splits, tiny_backbone, tmp_path, scored, watch=(seen,), epochs=1, **losses)
+    assert (max(seen.tokens) > 1) is whole
 
 
 @pytest.mark.parametrize("width", [16, 64])
