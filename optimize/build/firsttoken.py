@@ -1,8 +1,8 @@
 """The last layer of an encoder for one token alone, where the answer is read from the first.
 
 A head that reads the first token leaves what the last layer makes of the others unused. Of that
-layer only keys and values are needed for all tokens: a sixth of its products. Answers and gradients
-stay what they are.
+layer only keys and values are needed for all tokens: a sixth of its products where the feed-forward
+block is four times as wide as the states. Answers and gradients stay what they are.
 """
 
 from __future__ import annotations

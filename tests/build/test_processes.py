@@ -92,8 +92,8 @@ def test_shared_training_has_the_same_loss_curve(one_and_two):
     (_, one), (_, two) = one_and_two
     assert len(one) == len(two) > 20
     np.testing.assert_allclose(one, two, atol=1e-4)
-    # Of single batches, some are harder than others.
-    assert np.mean(one[-len(one) // 3 :]) < np.mean(one[: len(one) // 3])
+    third = len(one) // 3  # of single batches, some are harder than others
+    assert np.mean(one[-third:]) < np.mean(one[:third]) / 2
 
 
 def test_shared_training_gives_the_same_student(one_and_two):
