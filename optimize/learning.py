@@ -71,6 +71,9 @@ class StudentSettings(Section):
             those to keep, counted from 1; all when absent.
         dropout: while it learns, instead of the checkpoint's own; a student that is small for
             its teacher fits it better without.
+        pooling: what its head reads: the ``mean`` of all tokens, which sentence encoders such as
+            all-MiniLM-L6-v2 learned with, for a BERT; as its family does when absent, mostly the
+            first token. The head for the mean is new.
         new_head: start with a head of random weights, even where the checkpoint has one.
     """
 
@@ -78,6 +81,7 @@ class StudentSettings(Section):
     revision: str | None = None
     layers: int | tuple[int, ...] | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    pooling: Literal["mean"] | None = None
     new_head: bool = False
 
 
@@ -110,6 +114,8 @@ class DistillSettings(TrainingSettings):
         augment_kinds: how they are made, in turn.
         transfer: more unlabelled texts for the teacher to score: a text file of one a line, a
             JSON Lines, CSV, TSV or Parquet file with the text column, or a Hub id.
+        misspelt: copies of each labelled text with slips of the keyboard; the teacher's answer to
+            the text as it was holds for them, so they cost it nothing.
         folds: teachers trained on all but one fold each, so that none scores its own training
             texts; 0 takes the one teacher.
         control: also train the student without the teacher, on as many examples, as the variant
@@ -134,6 +140,7 @@ class DistillSettings(TrainingSettings):
         default=("drop", "swap", "within", "across"), min_length=1
     )
     transfer: str | None = None
+    misspelt: int = Field(default=0, ge=0)
     folds: int = Field(default=0, ge=0)
     control: bool = False
 
@@ -141,6 +148,11 @@ class DistillSettings(TrainingSettings):
     def _possible(self) -> DistillSettings:
         if self.folds == 1:
             raise ValueError("distill.folds = 1 leaves no texts to train on; 0, or 2 and more")
+        if self.misspelt and (self.hidden or self.relations):
+            raise ValueError(
+                "distill.misspelt changes the tokens, and distill.hidden and distill.relations "
+                "compare token by token; leave out one of the two"
+            )
         if self.representation_epochs and not self.reads_representations:
             raise ValueError(
                 "distill.representation_epochs needs a loss on inner states; give one of pooled, "

@@ -101,6 +101,8 @@ def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTraine
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    from optimize.build import pooling  # noqa: F401  # its model type can be loaded from now on
+
     return _pretrained(  # type: ignore[no-any-return]
         AutoModelForSequenceClassification,
         checkpoint,

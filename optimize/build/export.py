@@ -28,7 +28,10 @@ FUSED_AS = {
     "xlm-roberta": "bert",
     "camembert": "bert",
     "electra": "bert",
+    "mean-pooled-bert": "bert",
 }
+# optimum knows the inputs of a model by its type.
+OPTIMUM_KNOWS_AS = {"mean-pooled-bert": "bert"}
 PARITY_BATCHES = (1, 2, 7)
 PARITY_LENGTHS = (1, 16, 128)
 
@@ -59,7 +62,8 @@ def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) 
 
 
 def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
-    from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.exporters.onnx import export
+    from optimum.exporters.tasks import TasksManager
     from optimum.utils import logging
 
     # It advises a newer opset; ours is pinned to the oldest runtime that shall load the bundle.
@@ -70,16 +74,17 @@ def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
     eager = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     eager.load_state_dict(model.state_dict())
     eager.eval().float()
+    known = TasksManager.get_exporter_config_constructor(
+        "onnx",
+        model_type=OPTIMUM_KNOWS_AS.get(config.model_type, config.model_type),
+        task="text-classification",
+        library_name="transformers",
+    )
     with warnings.catch_warnings():
         # torch announces that this exporter will go; the fusion patterns need it while it is there.
         warnings.simplefilter("ignore", DeprecationWarning)
-        onnx_export_from_model(
-            eager,
-            folder,
-            opset=opset,
-            task="text-classification",
-            do_validation=False,  # parity is checked below, on real texts
-        )
+        # Parity is checked below, on real texts.
+        export(eager, known(eager.config), folder / MODEL_NAME, opset=opset)
     return folder / MODEL_NAME
 
 

@@ -22,22 +22,27 @@ class Lessons:
     """What a student learns from, row by row.
 
     Attributes:
-        tokens: the transfer set, by the student's tokenizer.
-        labels: class ids, shape (texts,); :data:`optimize.build.losses.UNLABELLED` where there is
-            none.
+        tokens: texts by the student's tokenizer: the transfer set, and copies of some of it.
+        labels: class ids, a text of the transfer set each; :data:`optimize.build.losses.UNLABELLED`
+            where there is none.
         targets: what the teacher said; ``None`` where only labels speak.
         kin: the student began as its teacher, so that states of equal width mean the same.
+        sources: row of the transfer set whose label and targets hold for each text, shape (texts,);
+            ``None`` where each is its own.
     """
 
     tokens: Tokens
     labels: NDArray[np.int64]
     targets: Targets | None
     kin: bool = False
+    sources: NDArray[np.int64] | None = None
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
         """Inputs, labels and targets of some texts."""
         chosen = np.asarray(rows, dtype=np.int64)
         batch: dict[str, Any] = self.tokens.batch(chosen)
+        if self.sources is not None:
+            chosen = self.sources[chosen]
         batch["labels"] = torch.from_numpy(self.labels[chosen])
         if self.targets is None:
             return batch

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from optimize.build import checkpoint
 from optimize.build.folders import TRAIN_LIBRARIES
@@ -24,12 +27,13 @@ class TrainingStages(TransferStages):
         """The same student from the labels alone, on as many examples: what distilling is worth."""
         from optimize.build.transfer import TransferSet
 
-        settings = self.settings.distill
-        examples = settings.epochs * len(TransferSet(self.transfer()))
+        settings, labelled = self.settings.distill, len(self.splits.train)
+        copies = settings.misspelt * labelled
+        examples = settings.epochs * (len(TransferSet(self.transfer())) + copies)
         alone = DistillSettings.model_validate(
             {
-                **settings.model_dump(include=set(TeacherSettings.model_fields)),
-                "epochs": max(1, round(examples / len(self.splits.train))),
+                **settings.model_dump(include={*TeacherSettings.model_fields, "misspelt"}),
+                "epochs": max(1, round(examples / (labelled + copies))),
             }
         )
         return self._student(UNDISTILLED, alone, None)
@@ -59,7 +63,7 @@ class TrainingStages(TransferStages):
             pair = make_student(student, str(teacher), names, distill.seed)
             self.tell(f"{name}: {parameter_count(pair[0]):,} parameters")
             length = self.settings.teacher.max_length
-            lessons = self.lessons(pair[1], texts, store, work / "tokens", kin=not own)
+            lessons = self.lessons(pair[1], texts, store, work / "tokens", distill)
             train(
                 distill,
                 pair,
@@ -71,21 +75,51 @@ class TrainingStages(TransferStages):
             made_by = {"student": student.model_dump(), "distill": parts["distill"]}
             self._save(*pair, result, read_manifest(teacher).recipe | made_by)
 
-        modules = ("distill.py", "projections.py", "taps.py", "student.py", *TRAIN_MODULES)
+        modules = (
+            "distill.py",
+            "projections.py",
+            "taps.py",
+            "student.py",
+            "pooling.py",
+            "misspell.py",
+            *TRAIN_MODULES,
+        )
         return self.stage(name, parts, modules, TRAIN_LIBRARIES, make, together=True)
 
     def lessons(
-        self, tokenizer: Any, texts: Path, store: Path | None, folder: Path, *, kin: bool
+        self,
+        tokenizer: Any,
+        texts: Path,
+        store: Path | None,
+        folder: Path,
+        distill: DistillSettings,
     ) -> Any:
-        """What a student learns from: the transfer set, or the labels alone without a store."""
+        """What a student learns from: the transfer set, or the labels alone without a store.
+
+        Misspelt copies of the labelled texts come last.
+        """
         from optimize.build.lessons import Lessons
         from optimize.build.logits import Targets
+        from optimize.build.misspell import misspelt_copies
         from optimize.build.tokens import tokenise_once
         from optimize.build.transfer import TransferSet
 
-        transfer = TransferSet(texts)
-        learned = transfer.texts() if store else iter(self.splits.train.texts)
-        labels = transfer.labels if store else self.splits.train.labels
-        length = self.settings.teacher.max_length
-        tokens = tokenise_once(learned, tokenizer, length, folder, self.processes)
-        return Lessons(tokens, labels, Targets.read(store) if store else None, kin)
+        transfer, labelled = TransferSet(texts), self.splits.train
+        learned = transfer.texts() if store else iter(labelled.texts)
+        labels = transfer.labels if store else labelled.labels
+        copies = misspelt_copies(labelled.texts, distill.misspelt, distill.seed)
+        tokens = tokenise_once(
+            chain(learned, copies),
+            tokenizer,
+            self.settings.teacher.max_length,
+            folder,
+            self.processes,
+        )
+        return Lessons(
+            tokens,
+            labels,
+            Targets.read(store) if store else None,
+            kin=self.settings.student.checkpoint == "teacher",
+            # The labelled texts are the transfer set's first.
+            sources=np.r_[: len(labels), np.tile(np.r_[: len(labelled)], distill.misspelt)],
+        )

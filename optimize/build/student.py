@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    BertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 from optimize.build.checkpoint import (
     load_backbone,
@@ -13,6 +18,7 @@ from optimize.build.checkpoint import (
     load_config,
     load_tokenizer,
 )
+from optimize.build.pooling import MeanPooledBert, MeanPooledBertConfig
 from optimize.settings import StudentSettings
 
 LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layers")
@@ -32,6 +38,9 @@ def make_student(
         teacher: folder of the fine-tuned teacher; ``checkpoint = "teacher"`` starts from it.
         label_names: class names, for a checkpoint that has no head for them yet.
         seed: for the weights of a new head.
+
+    Raises:
+        StudentError: it has not those layers, or cannot be pooled so.
     """
     set_seed(seed)
     if settings.checkpoint == "teacher":
@@ -39,12 +48,36 @@ def make_student(
     else:
         model = load_backbone(settings.checkpoint, label_names, settings.revision)
         tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
+    if settings.pooling == "mean":
+        model = mean_pooled(model)
     keep_layers(model, settings.layers)
     if settings.new_head:
         model._init_weights(classification_head(model))
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     return model, tokenizer
+
+
+def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:
+    """The same encoder under a new head, which reads the mean of its tokens.
+
+    Args:
+        model: a BERT classifier, which MiniLM, BGE, GTE and E5 are too.
+
+    Raises:
+        StudentError: another family.
+    """
+    if not isinstance(model, BertForSequenceClassification):
+        raise StudentError(
+            f'student.pooling = "mean" needs a BERT, and the student is a {type(model).__name__}; '
+            "leave it out"
+        )
+    config = model.config.to_dict()
+    del config["model_type"], config["architectures"]
+    made = MeanPooledBert(MeanPooledBertConfig(**config))
+    weights = model.bert.state_dict()
+    made.bert.load_state_dict({name: weights[name] for name in made.bert.state_dict()})
+    return made
 
 
 def set_dropout(model: torch.nn.Module, share: float) -> None:

@@ -101,9 +101,8 @@ class OurWay:
         stages, settings = self._stages, self._stages.settings
         names, seed = stages.splits.label_names, settings.distill.seed
         student = make_student(settings.student, str(stages.teacher()), names, seed)
-        kin = settings.student.checkpoint == "teacher"
         lessons = stages.lessons(
-            student[1], self._texts, self._store, self._work / "lessons", kin=kin
+            student[1], self._texts, self._store, self._work / "lessons", settings.distill
         )
         clock = _Clock()
         run = Run(self._work / "run", lambda line: None, watch=(clock,))

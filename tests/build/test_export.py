@@ -15,8 +15,9 @@ from optimize.build.export import (
     versions,
 )
 from optimize.build.quantize import QuantizeError, quantize
+from optimize.build.student import make_student
 from optimize.runtime import read_manifest
-from optimize.settings import ExportSettings
+from optimize.settings import ExportSettings, StudentSettings
 
 TEXTS = [f"please track my order {n} today" for n in range(12)]
 SIZES = {"vocab_size": 60, "num_labels": 3, "max_position_embeddings": 160}
@@ -32,6 +33,18 @@ FAMILIES = {
     "MPNet": WIDTHS,
     "Roberta": WIDTHS | {"pad_token_id": 0},
 }
+
+
+def test_a_bert_pooled_by_the_mean_is_fused_and_equals_pytorch(tiny_backbone, tiny_kit, tmp_path):
+    asked = StudentSettings(checkpoint=str(tiny_backbone), pooling="mean")
+    model, _ = make_student(asked, "", ("cancel", "refund", "track"), 0)
+    export_onnx(model, tmp_path / "model.onnx", ExportSettings())
+    assert fused_attention_nodes(tmp_path / "model.onnx") == 2
+    manifest = read_manifest(tiny_kit / "student-onnx")
+    (tmp_path / "tokenizer.json").write_bytes(
+        (tiny_kit / "student-onnx" / "tokenizer.json").read_bytes()
+    )
+    assert check_parity(model, tmp_path, manifest, TEXTS, 1e-3) < 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)

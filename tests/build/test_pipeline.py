@@ -4,6 +4,7 @@ import pytest
 
 from optimize import Classifier, settings
 from optimize.build import pipeline
+from optimize.build.transfer import TransferSet
 from optimize.judge.kit import KitError, read_kit
 from optimize.runtime import read_manifest
 
@@ -53,6 +54,20 @@ def test_control_is_built_beside_the_student_and_judged(tiny_recipe, tiny_cache,
     assert chosen.judged_variants[-1] == alone
     recipe = kit.variants[alone].manifest.recipe["distill"]
     assert recipe["epochs"] == chosen.distill.epochs  # as many examples: nothing was added
+
+
+def test_control_sees_as_many_examples_and_misspelt_copies_too(tiny_recipe, tmp_path, monkeypatch):
+    asked = ["distill.augment=2", "distill.misspelt=3", "distill.epochs=4"]
+    chosen, _ = settings.load(str(tiny_recipe), None, asked)
+    stages = pipeline.Stages(chosen, lambda line: None, tmp_path)
+    seen = []
+    monkeypatch.setattr(stages, "_student", lambda name, distill, store: seen.append(distill))
+    stages.undistilled()
+    texts, labelled = len(TransferSet(stages.transfer())), len(stages.splits.train)
+    assert texts > 2 * labelled
+    (alone,) = seen
+    assert (alone.misspelt, alone.augment, alone.pooled) == (3, 0, 0)
+    assert alone.epochs * 4 * labelled == pytest.approx(4 * (texts + 3 * labelled), rel=0.1)
 
 
 def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(

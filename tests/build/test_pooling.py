@@ -1,0 +1,92 @@
+"""A BERT whose head reads the mean of its tokens."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from optimize import Classifier, settings
+from optimize.build import checkpoint, pipeline
+from optimize.build.pooling import MeanPooledBert
+from optimize.build.student import StudentError, make_student, mean_pooled
+from optimize.judge.kit import read_kit
+from optimize.runtime import read_manifest
+from optimize.settings import StudentSettings
+
+NAMES = ("cancel", "refund", "track")
+
+
+@pytest.fixture
+def backbone(tiny_backbone):
+    return checkpoint.load_backbone(str(tiny_backbone), NAMES).eval()
+
+
+@pytest.fixture
+def batch():
+    """Two texts, the second of two tokens and two of padding."""
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
+    return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+def test_logits_are_the_heads_of_the_mean_without_padding(backbone, batch):
+    model = mean_pooled(backbone).eval()
+    with torch.inference_mode():
+        states = backbone.bert(**batch).last_hidden_state
+        means = torch.stack([states[0].mean(dim=0), states[1, :2].mean(dim=0)])
+        torch.testing.assert_close(model(**batch).logits, model.classifier(means))
+        alone = {name: value[1:, :2] for name, value in batch.items()}
+        torch.testing.assert_close(model(**alone).logits, model(**batch).logits[1:])
+
+
+def test_it_is_loaded_again_by_name_and_is_no_plain_bert(backbone, batch, tmp_path):
+    model = mean_pooled(backbone).eval()
+    model.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).model_type == "mean-pooled-bert"
+    again = checkpoint.load_classifier(str(tmp_path)).eval()
+    assert isinstance(again, MeanPooledBert)
+    assert again.config.id2label == dict(enumerate(NAMES))
+    with torch.inference_mode():
+        torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
+
+
+def test_a_student_has_its_layers_its_pooling_and_no_dropout(tiny_backbone):
+    asked = StudentSettings(checkpoint=str(tiny_backbone), layers=1, pooling="mean", dropout=0.0)
+    student, _ = make_student(asked, "", NAMES, 0)
+    assert isinstance(student, MeanPooledBert)
+    assert len(student.bert.encoder.layer) == student.config.num_hidden_layers == 1
+    assert student.bert.pooler is None
+    assert student.dropout.p == 0
+
+
+def test_it_learns_is_stored_and_answers_from_int8(tiny_recipe, tiny_cache):
+    """The whole chain, evaluation after each epoch included."""
+    chosen, _ = settings.load(
+        str(tiny_recipe),
+        None,
+        ["student.pooling=mean", "distill.misspelt=1", "distill.pooled=1.0"],
+    )
+    stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)
+    kit = read_kit(stages.kit())
+    examples = kit.examples("validation")
+    for folder in (stages.student(), kit.folder / "student-int8"):
+        assert read_manifest(folder).recipe["student"]["pooling"] == "mean"
+    answers = Classifier(kit.folder / "student-int8").predict(examples.texts)
+    names = kit.manifest.labels
+    right = [a.label == names[y] for a, y in zip(answers, examples.labels, strict=True)]
+    assert sum(right) > 18
+
+
+def test_the_loss_is_the_cross_entropy(backbone, batch):
+    model, labels = mean_pooled(backbone).eval(), torch.tensor([2, 0])
+    with torch.inference_mode():
+        found = model(**batch, labels=labels)
+        expected = torch.nn.functional.cross_entropy(found.logits, labels)
+    torch.testing.assert_close(found.loss, expected)
+
+
+def test_another_family_is_refused(tmp_path):
+    config = AutoConfig.for_model(
+        "distilbert", vocab_size=50, dim=32, n_heads=2, hidden_dim=64, n_layers=2
+    )
+    other = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(StudentError, match=r"needs a BERT, and the student is a DistilBert"):
+        mean_pooled(other)
