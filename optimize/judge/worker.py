@@ -42,6 +42,9 @@ class TorchClassifier:
         import torch
         from transformers import AutoModelForSequenceClassification
 
+        # A model type that transformers lacks; it needs torch, as all of this class does.
+        from optimize.build import pooling  # noqa: F401
+
         torch.set_num_threads(threads)
         self._manifest = read_manifest(folder)
         self._encoder = TextEncoder(folder, self._manifest)

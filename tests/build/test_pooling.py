@@ -9,6 +9,7 @@ from optimize.build import checkpoint, pipeline
 from optimize.build.pooling import MeanPooledBert
 from optimize.build.student import StudentError, make_student, mean_pooled
 from optimize.judge.kit import read_kit
+from optimize.judge.process import WorkerProcess, WorkerSpec
 from optimize.runtime import read_manifest
 from optimize.settings import StudentSettings
 
@@ -57,22 +58,30 @@ def test_a_student_has_its_layers_its_pooling_and_no_dropout(tiny_backbone):
     assert student.dropout.p == 0
 
 
-def test_it_learns_is_stored_and_answers_from_int8(tiny_recipe, tiny_cache):
+@pytest.fixture(scope="module")
+def kit(tiny_recipe, tiny_cache):
     """The whole chain, evaluation after each epoch included."""
-    chosen, _ = settings.load(
-        str(tiny_recipe),
-        None,
-        ["student.pooling=mean", "distill.misspelt=1", "distill.pooled=1.0"],
-    )
-    stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)
-    kit = read_kit(stages.kit())
-    examples = kit.examples("validation")
-    for folder in (stages.student(), kit.folder / "student-int8"):
-        assert read_manifest(folder).recipe["student"]["pooling"] == "mean"
+    asked = ["student.pooling=mean", "distill.misspelt=1", "distill.pooled=1.0"]
+    chosen, _ = settings.load(str(tiny_recipe), None, asked)
+    return read_kit(pipeline.build(chosen, lambda line: None, tiny_cache))
+
+
+def test_it_learns_and_answers_from_int8(kit):
+    examples, names = kit.examples("validation"), kit.manifest.labels
+    assert read_manifest(kit.folder / "student-int8").recipe["student"]["pooling"] == "mean"
     answers = Classifier(kit.folder / "student-int8").predict(examples.texts)
-    names = kit.manifest.labels
     right = [a.label == names[y] for a, y in zip(answers, examples.labels, strict=True)]
     assert sum(right) > 18
+
+
+def test_the_judge_holds_it_in_pytorch_too(kit):
+    texts = kit.examples("test").texts
+    answers = []
+    for variant in ("student-torch", "student-onnx"):
+        with WorkerProcess(WorkerSpec("w", kit.folder / variant, 1), texts[0]) as worker:
+            answers.append(worker.ask("predict", texts=list(texts), batch_size=1))
+    assert answers[0]["labels"] == answers[1]["labels"]
+    assert answers[0]["confidences"] == pytest.approx(answers[1]["confidences"], abs=1e-3)
 
 
 def test_the_loss_is_the_cross_entropy(backbone, batch):
