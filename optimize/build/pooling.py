@@ -68,7 +68,7 @@ class MeanPooledBert(BertPreTrainedModel):
         pooled = (states * share).sum(dim=1) / share.sum(dim=1)
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
 
 AutoConfig.register(MeanPooledBertConfig.model_type, MeanPooledBertConfig)
