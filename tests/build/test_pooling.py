@@ -1,5 +1,8 @@
 """A BERT whose head reads the mean of its tokens."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -47,6 +50,15 @@ def test_it_is_loaded_again_by_name_and_is_no_plain_bert(backbone, batch, tmp_pa
     assert again.config.id2label == dict(enumerate(NAMES))
     with torch.inference_mode():
         torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
+
+
+def test_a_library_that_does_not_know_it_refuses_it(backbone, tmp_path):
+    mean_pooled(backbone).save_pretrained(tmp_path)
+    load = "transformers.AutoModelForSequenceClassification.from_pretrained"
+    code = f"import transformers; {load}({str(tmp_path)!r})"
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert run.returncode
+    assert "`mean-pooled-bert` but Transformers does not recognize" in run.stderr
 
 
 def test_a_student_has_its_layers_its_pooling_and_no_dropout(tiny_backbone):
