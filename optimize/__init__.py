@@ -1,7 +1,8 @@
 """Make a text classifier small and fast, and prove in CI that it stayed right."""
 
-from optimize.records import Prediction
-from optimize.runtime import BundleError, Classifier
+from optimize.bundle.classifier import Classifier
+from optimize.bundle.folder import BundleError
+from optimize.bundle.manifest import Prediction
 
 __all__ = ["BundleError", "Classifier", "Prediction", "__version__"]
 

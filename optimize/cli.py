@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from optimize.arguments import build_parser
-from optimize.records import KIT_NAME
+from optimize.bundle.manifest import KIT_NAME
 
 if TYPE_CHECKING:
     from optimize.settings import Settings
@@ -238,7 +238,7 @@ def _schema_of(record: str) -> dict[str, Any]:
         return Settings.model_json_schema()
     import msgspec
 
-    from optimize.records import KitManifest, Manifest
+    from optimize.bundle.manifest import KitManifest, Manifest
 
     schema = msgspec.json.schema({"bundle": Manifest, "kit": KitManifest}[record])
     for definition in schema["$defs"].values():
@@ -265,7 +265,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from optimize.runtime import Classifier
+    from optimize.bundle.classifier import Classifier
 
     classifier = Classifier(arguments.bundle)
     texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]

@@ -10,10 +10,16 @@ HEAVY = ("torch", "transformers", "datasets", "optimum", "evaluate", "accelerate
 PACKAGE = Path(optimize.__file__).parent
 LIGHT = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("judge/*.py")]
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("judge/*.py"), *PACKAGE.glob("bundle/*.py")]
     if path.name != "__main__.py"
 )
-BASE = ["optimize", "optimize.records", "optimize.runtime", "optimize.judge.worker", "optimize.cli"]
+BASE = [
+    "optimize",
+    "optimize.bundle.manifest",
+    "optimize.bundle.classifier",
+    "optimize.judge.worker",
+    "optimize.cli",
+]
 SCRIPT = """
 import importlib, sys
 modules, forbidden = {modules!r}, {forbidden!r}

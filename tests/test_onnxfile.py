@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_bytes import field, model, node, tensor, varint
 
-from optimize.onnxfile import OnnxFacts, OnnxFileError, read_facts
+from optimize.bundle.onnx_header import OnnxFacts, OnnxFileError, read_facts
 
 
 def test_a_model_by_hand():

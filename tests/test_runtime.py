@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from onnx_bytes import field, node, tensor
 from onnx_bytes import model as hand_made
 
-from optimize import BundleError, Classifier, Prediction, runtime
-from optimize.records import OutOfScope
-from optimize.runtime import read_manifest, softmax
+from optimize import BundleError, Classifier, Prediction
+from optimize.bundle import folder, session
+from optimize.bundle.classifier import softmax
+from optimize.bundle.folder import read_manifest
+from optimize.bundle.manifest import OutOfScope
 
 TEXTS = (
     "cancel the thing 1",
@@ -345,16 +347,16 @@ def test_external_data_is_refused(bundle, location):
 
 
 def test_model_that_is_too_new_names_the_runtime_that_it_needs(bundle, monkeypatch):
-    monkeypatch.setattr(runtime, "FIRST_WITH_OPSET", {16: (1, 10), 99: (99, 1)})
+    monkeypatch.setattr(session, "FIRST_WITH_OPSET", {16: (1, 10), 99: (99, 1)})
     put(bundle, "model.onnx", hand_made(node("NoSuchOperator"), ("", 17)))
     told = refusal(bundle)
     assert "opset 17 needs onnxruntime ≥ 99.1; this is " in told
-    monkeypatch.setattr(runtime, "FIRST_WITH_OPSET", {16: (1, 10)})
+    monkeypatch.setattr(session, "FIRST_WITH_OPSET", {16: (1, 10)})
     assert "opset 17 is newer than this version of optimize knows" in refusal(bundle)
 
 
 def test_file_that_is_too_large_is_not_read(bundle, monkeypatch):
-    monkeypatch.setattr(runtime, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(folder, "LARGEST_BYTES", 1000)
     assert "above the 1,000 allowed" in refusal(bundle)
 
 

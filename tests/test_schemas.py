@@ -6,9 +6,9 @@ from importlib import resources
 import pytest
 
 from optimize.arguments import SCHEMAS
+from optimize.bundle.manifest import StoredError
 from optimize.cli import main
 from optimize.judge.records import Report, read_report
-from optimize.records import StoredError
 
 
 @pytest.mark.parametrize("record", SCHEMAS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from optimize.build.checkpoint import load_classifier, load_tokenizer
 from optimize.build.logits import TOKENS_PER_BATCH
 from optimize.build.tokens import token_batches, tokenise
-from optimize.runtime import read_manifest
+from optimize.bundle.folder import read_manifest
 
 
 def logits_of(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:

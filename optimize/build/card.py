@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optimize.records import Manifest
+from optimize.bundle.manifest import Manifest
 
 CARD_NAME = "README.md"
 SHOWN_LABELS = 12

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from optimize.records import Manifest
-from optimize.runtime import MODEL_NAME, TextEncoder, checked_facts, open_session
+from optimize.bundle.encoder import TextEncoder
+from optimize.bundle.folder import MODEL_NAME
+from optimize.bundle.manifest import Manifest
+from optimize.bundle.session import checked_facts, open_session
 from optimize.settings import ExportSettings
 
 # Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.

@@ -11,8 +11,8 @@ import msgspec
 
 from optimize.build.cache import library_versions
 from optimize.build.data import Splits
-from optimize.records import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, Manifest, write_json
-from optimize.runtime import MODEL_NAME, TOKENIZER_NAME
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME
+from optimize.bundle.manifest import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, Manifest, write_json
 
 TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")
 EXPORT_LIBRARIES = (*TRAIN_LIBRARIES, "optimum", "optimum-onnx", "onnx", "onnxruntime")

@@ -11,15 +11,12 @@ import msgspec
 from optimize.build import checkpoint
 from optimize.build.cache import library_versions
 from optimize.build.card import CARD_NAME, model_card
-from optimize.build.folders import (
-    EXPORT_LIBRARIES,
-    derived,
-    link,
-    write_texts,
-)
+from optimize.build.folders import EXPORT_LIBRARIES, derived, link, write_texts
 from optimize.build.stages import Tell
 from optimize.build.stages_student import TrainingStages
-from optimize.records import (
+from optimize.bundle.classifier import Classifier
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.manifest import (
     KIT_NAME,
     MANIFEST_NAME,
     FileEntry,
@@ -27,7 +24,6 @@ from optimize.records import (
     OutOfScope,
     write_json,
 )
-from optimize.runtime import MODEL_NAME, TOKENIZER_NAME, Classifier, read_manifest
 from optimize.settings import UNDISTILLED, Settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import onnx
 
-from optimize.runtime import MODEL_NAME
+from optimize.bundle.folder import MODEL_NAME
 from optimize.settings import QuantizationRecipe
 
 

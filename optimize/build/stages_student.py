@@ -12,7 +12,7 @@ from optimize.build import checkpoint
 from optimize.build.folders import TRAIN_LIBRARIES
 from optimize.build.stages import TRAIN_MODULES
 from optimize.build.stages_transfer import TransferStages
-from optimize.runtime import read_manifest
+from optimize.bundle.folder import read_manifest
 from optimize.settings import UNDISTILLED, DistillSettings, TeacherSettings
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from optimize.build import checkpoint
 from optimize.build.folders import TRAIN_LIBRARIES
 from optimize.build.stages import TeacherStages
-from optimize.records import FileEntry
+from optimize.bundle.manifest import FileEntry
 
 SCORE_MODULES = ("logits.py", "taps.py", "tokens.py", "store.py", "student.py", "checkpoint.py")
 

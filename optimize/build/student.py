@@ -12,12 +12,7 @@ from transformers import (
     set_seed,
 )
 
-from optimize.build.checkpoint import (
-    load_backbone,
-    load_classifier,
-    load_config,
-    load_tokenizer,
-)
+from optimize.build.checkpoint import load_backbone, load_classifier, load_config, load_tokenizer
 from optimize.build.pooling import MeanPooledBert, MeanPooledBertConfig
 from optimize.settings import StudentSettings
 

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from optimize.build.answers import logits_of
 from optimize.build.pipeline import Stages
 from optimize.build.stages import Tell
-from optimize.runtime import read_manifest
+from optimize.bundle.folder import read_manifest
 from optimize.settings import Settings, parse
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optimize.bundle.folder import read_manifest
+from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit, KitError, Variant, read_kit
 from optimize.judge.measure import Tell, judge
 from optimize.judge.records import Mode, Report
-from optimize.records import KIT_NAME, MANIFEST_NAME
-from optimize.runtime import read_manifest
 from optimize.settings import Settings, parse
 
 BUNDLE = "student-int8"

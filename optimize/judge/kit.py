@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.judge.records import VariantFacts
-from optimize.records import (
+from optimize.bundle.folder import MODEL_NAME, BundleError, read_manifest
+from optimize.bundle.manifest import (
     KIT_NAME,
     KIT_SCHEMAS,
     MANIFEST_NAME,
@@ -21,7 +21,7 @@ from optimize.records import (
     StoredError,
     read_record,
 )
-from optimize.runtime import MODEL_NAME, BundleError, read_manifest
+from optimize.judge.records import VariantFacts
 
 WEIGHTS = (MODEL_NAME, "model.safetensors")
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from optimize.records import StoredError, read_versioned
+from optimize.bundle.manifest import StoredError, read_versioned
 
 REPORT_SCHEMAS = (1, 2, 3)
 Verdict = Literal["pass", "fail", "inconclusive"]

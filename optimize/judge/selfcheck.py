@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optimize.bundle.classifier import Logits
 from optimize.judge import worker as worker_module
 from optimize.judge.evidence import replicate_log_ratios, timing_verdict
 from optimize.judge.kit import Kit, read_kit
@@ -36,7 +37,6 @@ from optimize.judge.records import Mode, Timing, Verdict
 from optimize.judge.stats import LOOKS, SequentialVerdict
 from optimize.judge.timing import Batches, Plan, measure, workload_batches
 from optimize.machine import available_cores
-from optimize.runtime import Logits
 from optimize.settings import JudgeSettings
 
 LIMIT_LOG = math.log(1 / 1.05)

@@ -22,8 +22,10 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
+from optimize.bundle.classifier import Classifier, Logits, probabilities
+from optimize.bundle.encoder import TextEncoder
+from optimize.bundle.folder import read_manifest
 from optimize.machine import peak_rss_bytes, run_queue_wait_s
-from optimize.runtime import Classifier, Logits, TextEncoder, probabilities, read_manifest
 
 PROTOCOL = 1
 

@@ -12,7 +12,7 @@ from optimize import Classifier, settings
 from optimize.build import data
 from optimize.build.calibrate import fit, fit_bias, fit_temperature
 from optimize.build.pipeline import Stages
-from optimize.runtime import read_manifest
+from optimize.bundle.folder import read_manifest
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])

@@ -16,7 +16,7 @@ from optimize.build.export import (
 )
 from optimize.build.quantize import QuantizeError, quantize
 from optimize.build.student import make_student
-from optimize.runtime import read_manifest
+from optimize.bundle.folder import read_manifest
 from optimize.settings import ExportSettings, StudentSettings
 
 TEXTS = [f"please track my order {n} today" for n in range(12)]

@@ -5,13 +5,7 @@ import pytest
 import torch
 
 from optimize.build import checkpoint
-from optimize.build.logits import (
-    LogitsError,
-    Targets,
-    Wanted,
-    import_precomputed,
-    score,
-)
+from optimize.build.logits import LogitsError, Targets, Wanted, import_precomputed, score
 from optimize.build.processes import Processes
 from optimize.build.student import classification_head
 from optimize.build.tokens import tokenise

@@ -5,8 +5,8 @@ import pytest
 from optimize import Classifier, settings
 from optimize.build import pipeline
 from optimize.build.transfer import TransferSet
+from optimize.bundle.folder import read_manifest
 from optimize.judge.kit import KitError, read_kit
-from optimize.runtime import read_manifest
 
 
 def test_kit_holds_every_variant_and_the_texts(tiny_kit):

@@ -11,9 +11,9 @@ from optimize import Classifier, settings
 from optimize.build import checkpoint, pipeline
 from optimize.build.pooling import MeanPooledBert
 from optimize.build.student import StudentError, make_student, mean_pooled
+from optimize.bundle.folder import read_manifest
 from optimize.judge.kit import read_kit
 from optimize.judge.process import WorkerProcess, WorkerSpec
-from optimize.runtime import read_manifest
 from optimize.settings import StudentSettings
 
 NAMES = ("cancel", "refund", "track")

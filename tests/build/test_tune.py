@@ -11,15 +11,7 @@ import optuna
 from transformers import TrainerControl, TrainerState
 
 from optimize import settings
-from optimize.build.tune import (
-    TuneError,
-    _Watch,
-    changed,
-    front,
-    recipe_toml,
-    suggest,
-    tune,
-)
+from optimize.build.tune import TuneError, _Watch, changed, front, recipe_toml, suggest, tune
 from optimize.cli import main
 
 SEARCH = [

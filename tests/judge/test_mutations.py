@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from optimize import settings
+from optimize.bundle.manifest import FileEntry
 from optimize.judge import measure
 from optimize.judge.kit import read_kit
 from optimize.judge.measure import Rival, judge
 from optimize.judge.process import WorkerSpec
-from optimize.records import FileEntry
 
 RECIPE = {
     "judge": {

@@ -11,14 +11,7 @@ from optimize.judge.accuracy import label_changes
 from optimize.judge.evidence import Evidence, Stored, control_of
 from optimize.judge.gates import decide_all
 from optimize.judge.kit import Examples
-from optimize.judge.records import (
-    Fingerprint,
-    Predictions,
-    Report,
-    Series,
-    Timing,
-    VariantFacts,
-)
+from optimize.judge.records import Fingerprint, Predictions, Report, Series, Timing, VariantFacts
 from optimize.judge.regression import relative_interval, yardstick
 from optimize.judge.stats import Interval
 from optimize.settings import against_baseline, parse

@@ -1,0 +1,64 @@
+"""A bundle's folder: its manifest, and files whose digests agree with it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from optimize.bundle.manifest import (
+    BUNDLE_SCHEMAS,
+    MANIFEST_NAME,
+    Manifest,
+    StoredError,
+    read_record,
+)
+
+MODEL_NAME = "model.onnx"
+TOKENIZER_NAME = "tokenizer.json"
+# Protobuf's own limit for one message; no file of a bundle can be larger and be read.
+LARGEST_BYTES = 2**31
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message gives the fact, the values and the remedy."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a model folder.
+
+    Raises:
+        BundleError: it is missing, of another schema version, or malformed.
+    """
+    again = "`optimize build --out DIR` leaves a bundle in DIR/student-int8."
+    try:
+        return read_record(folder / MANIFEST_NAME, Manifest, BUNDLE_SCHEMAS, again)
+    except StoredError as error:
+        raise BundleError(f"not a bundle: {error}") from error
+
+
+def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """The content of a file whose size and digest agree with the manifest.
+
+    Raises:
+        BundleError: the file is missing or not the one that the manifest was written for.
+    """
+    path = folder / name
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise BundleError(f"{folder / MANIFEST_NAME} lists no {name}; build the bundle again")
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_BYTES:
+            raise BundleError(f"{path} has {size:,} bytes, above the {LARGEST_BYTES:,} allowed")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{path} has SHA-256 {digest} and {len(content)} bytes, the manifest says "
+            f"{entry.sha256} and {entry.size_bytes}: it was changed or cut short. Copy it again."
+        )
+    return content
