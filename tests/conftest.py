@@ -184,7 +184,7 @@ def make_report(verdict):
         Timing,
         VariantFacts,
     )
-    from optimize.settings import parse
+    from optimize.settings.load import parse
 
     span = Span(low=0.5, high=1.0)
     scores = Scores(

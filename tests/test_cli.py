@@ -11,7 +11,7 @@ from optimize import Classifier
 from optimize.build import pipeline
 from optimize.cli import main
 from optimize.judge.records import read_report
-from optimize.settings import shipped_recipes
+from optimize.settings.load import shipped_recipes
 
 TEXTS = ["where is my parcel", "refund my money"]
 

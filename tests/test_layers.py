@@ -10,7 +10,14 @@ HEAVY = ("torch", "transformers", "datasets", "optimum", "evaluate", "accelerate
 PACKAGE = Path(optimize.__file__).parent
 LIGHT = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("judge/*.py"), *PACKAGE.glob("bundle/*.py")]
+    for path in [
+        *PACKAGE.glob("*.py"),
+        *PACKAGE.glob("judge/*.py"),
+        *PACKAGE.glob("bundle/*.py"),
+        *PACKAGE.glob("settings/*.py"),
+        *PACKAGE.glob("cli/*.py"),
+        *PACKAGE.glob("plugin/*.py"),
+    ]
     if path.name != "__main__.py"
 )
 BASE = [

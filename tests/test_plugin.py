@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from optimize.plugin import ReplayClock
+from optimize.plugin.hooks import ReplayClock
 
 pytest_plugins = "pytester"
 

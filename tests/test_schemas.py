@@ -5,9 +5,9 @@ from importlib import resources
 
 import pytest
 
-from optimize.arguments import SCHEMAS
 from optimize.bundle.manifest import StoredError
 from optimize.cli import main
+from optimize.cli.arguments import SCHEMAS
 from optimize.judge.records import Report, read_report
 
 

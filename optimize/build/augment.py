@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.settings import AugmentKind
+from optimize.settings.training import AugmentKind
 
 DROP_SHARE = 0.2
 REPLACE_SHARE = 0.3

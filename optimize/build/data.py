@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.build.sources import SPLITS, DataError, RawSplit, RawSplits, read
-from optimize.settings import DataSettings
+from optimize.settings.recipe import DataSettings
 
 
 class LeakageWarning(UserWarning):

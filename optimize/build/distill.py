@@ -14,7 +14,7 @@ from optimize.build.projections import project, remove_projections, tap_student
 from optimize.build.taps import Taps
 from optimize.build.trainer import LessonTrainer
 from optimize.build.training import PaddingCollator, Run, callbacks, tokenised
-from optimize.settings import DistillSettings
+from optimize.settings.training import DistillSettings
 
 
 class DistillationTrainer(LessonTrainer):

@@ -20,7 +20,7 @@ from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import MODEL_NAME
 from optimize.bundle.manifest import Manifest
 from optimize.bundle.session import checked_facts, open_session
-from optimize.settings import ExportSettings
+from optimize.settings.recipe import ExportSettings
 
 # Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.
 FUSED_AS = {

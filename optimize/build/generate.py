@@ -36,7 +36,7 @@ from optimize.build.losses import UNLABELLED
 from optimize.build.store import padded
 from optimize.build.training import Tell
 from optimize.machine import has_fast_bf16
-from optimize.settings import GenerateSettings
+from optimize.settings.training import GenerateSettings
 
 # Of a vocabulary of many languages, tokens beyond these are kept only where training texts use
 # them: byte-pair merges are numbered by how common they are.

@@ -24,7 +24,7 @@ from optimize.bundle.manifest import (
     OutOfScope,
     write_json,
 )
-from optimize.settings import UNDISTILLED, Settings
+from optimize.settings.recipe import UNDISTILLED, Settings
 
 if TYPE_CHECKING:
     from optimize.build.profile import Profile

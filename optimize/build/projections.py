@@ -12,7 +12,7 @@ from optimize.build.store import Ragged
 from optimize.build.student import layer_stack
 from optimize.build.taps import Taps
 from optimize.build.tokens import Tokens
-from optimize.settings import DistillSettings
+from optimize.settings.training import DistillSettings
 
 
 class DistillError(ValueError):

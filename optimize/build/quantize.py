@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from optimize.bundle.folder import MODEL_NAME
-from optimize.settings import QuantizationRecipe
+from optimize.settings.recipe import QuantizationRecipe
 
 
 class QuantizeError(RuntimeError):

@@ -43,7 +43,7 @@ def peak_of(texts: int, steps: int, work: Path) -> int:
     from optimize.build.tokens import tokenise
     from optimize.build.training import PaddingCollator, Run
     from optimize.machine import peak_rss_bytes
-    from optimize.settings import DistillSettings
+    from optimize.settings.training import DistillSettings
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     vocabulary = {word: place for place, word in enumerate(specials)}

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from optimize.settings import DataSettings
+from optimize.settings.recipe import DataSettings
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}

@@ -11,7 +11,8 @@ from optimize.build import checkpoint, data
 from optimize.build.cache import StageCache, default_root, key_of
 from optimize.build.folders import TRAIN_LIBRARIES, save_torch
 from optimize.build.processes import Processes
-from optimize.settings import Settings, TeacherSettings
+from optimize.settings.recipe import Settings
+from optimize.settings.training import TeacherSettings
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

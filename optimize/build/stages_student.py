@@ -13,7 +13,8 @@ from optimize.build.folders import TRAIN_LIBRARIES
 from optimize.build.stages import TRAIN_MODULES
 from optimize.build.stages_transfer import TransferStages
 from optimize.bundle.folder import read_manifest
-from optimize.settings import UNDISTILLED, DistillSettings, TeacherSettings
+from optimize.settings.recipe import UNDISTILLED
+from optimize.settings.training import DistillSettings, TeacherSettings
 
 
 class TrainingStages(TransferStages):

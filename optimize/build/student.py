@@ -14,7 +14,7 @@ from transformers import (
 
 from optimize.build.checkpoint import load_backbone, load_classifier, load_config, load_tokenizer
 from optimize.build.pooling import MeanPooledBert, MeanPooledBertConfig
-from optimize.settings import StudentSettings
+from optimize.settings.training import StudentSettings
 
 LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layers")
 

@@ -10,7 +10,7 @@ from optimize.build.lessons import Lessons
 from optimize.build.tokens import tokenise_once
 from optimize.build.trainer import LessonTrainer
 from optimize.build.training import PaddingCollator, Run, callbacks, tokenised
-from optimize.settings import TeacherSettings
+from optimize.settings.training import TeacherSettings
 
 
 def make_teacher(

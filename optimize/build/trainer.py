@@ -22,7 +22,7 @@ from optimize.build.metrics import compute_accuracy
 from optimize.build.schedule import parameter_groups
 from optimize.build.tokens import LengthBatches
 from optimize.build.training import Run, attention_for, last_whole_checkpoint, training_arguments
-from optimize.settings import TrainingSettings
+from optimize.settings.training import TrainingSettings
 
 AVERAGE_NAME = "average.safetensors"
 

@@ -31,7 +31,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from optimize.build.processes import Processes
 from optimize.build.profile import Profile
 from optimize.machine import has_fast_bf16
-from optimize.settings import TrainingSettings
+from optimize.settings.training import TrainingSettings
 
 # A stage tells what it does through this, one line a call.
 Tell = Callable[[str], None]

@@ -21,7 +21,8 @@ from optimize.build.augment import augmented, nearest_words
 from optimize.build.data import Splits
 from optimize.build.losses import UNLABELLED
 from optimize.build.sources import read_unlabelled
-from optimize.settings import DataSettings, DistillSettings
+from optimize.settings.recipe import DataSettings
+from optimize.settings.training import DistillSettings
 
 TEXTS_NAME = "texts.jsonl"
 LABELS_NAME = "labels.npy"

@@ -17,7 +17,8 @@ from optimize.build.answers import logits_of
 from optimize.build.pipeline import Stages
 from optimize.build.stages import Tell
 from optimize.bundle.folder import read_manifest
-from optimize.settings import Settings, parse
+from optimize.settings.load import parse
+from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
     import optuna

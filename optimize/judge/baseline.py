@@ -15,10 +15,10 @@ import platformdirs
 from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
-from optimize.gatefile import BASELINE
 from optimize.judge.kit import Kit
 from optimize.judge.measure import Rival
 from optimize.judge.records import Report, read_report
+from optimize.settings.gates import BASELINE
 
 GIT = "git:"
 REPORT_NAME = "report.json"

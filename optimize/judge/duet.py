@@ -18,7 +18,8 @@ from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit, KitError, Variant, read_kit
 from optimize.judge.measure import Tell, judge
 from optimize.judge.records import Mode, Report
-from optimize.settings import Settings, parse
+from optimize.settings.load import parse
+from optimize.settings.recipe import Settings
 
 BUNDLE = "student-int8"
 ASK_VERSIONS = (

@@ -11,20 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from optimize.gatefile import (
-    BASELINE,
-    AccuracyGate,
-    EntriesGate,
-    FidelityGate,
-    Gate,
-    GrowthGate,
-    LabelsGate,
-    MemoryGate,
-    SizeGate,
-    SpeedupGate,
-    StartupGate,
-    limit_words,
-)
 from optimize.judge.accuracy import PairedCounts, compare, differing
 from optimize.judge.evidence import (
     Evidence,
@@ -45,6 +31,20 @@ from optimize.judge.regression import (
     stored_speed_rule,
 )
 from optimize.judge.stats import SequentialVerdict
+from optimize.settings.gates import (
+    BASELINE,
+    AccuracyGate,
+    EntriesGate,
+    FidelityGate,
+    Gate,
+    GrowthGate,
+    LabelsGate,
+    MemoryGate,
+    SizeGate,
+    SpeedupGate,
+    StartupGate,
+    limit_words,
+)
 
 REMEDIES = {
     "size": "fewer student.layers, a smaller student.checkpoint, or an INT8 recipe that covers "

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
-from optimize.gatefile import BASELINE
 from optimize.judge import fingerprint
 from optimize.judge.accuracy import EVALUATION_BATCH, differing, label_changes, predict, score
 from optimize.judge.evidence import Evidence, Stored, control_of
@@ -27,7 +26,8 @@ from optimize.judge.records import (
 from optimize.judge.stats import LOOKS
 from optimize.judge.timing import CONTROL, MEASURED_STARTS, Plan, Workers, measure, workload_batches
 from optimize.machine import available_cores, isa_class
-from optimize.settings import Settings
+from optimize.settings.gates import BASELINE
+from optimize.settings.recipe import Settings
 
 QUICK_REPLICATES = MEASURED_STARTS
 Tell = Callable[[str], None]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from optimize.gatefile import BASELINE, EntriesGate, GrowthGate, SpeedupGate
 from optimize.judge.evidence import (
     Evidence,
     Stored,
@@ -32,6 +31,7 @@ from optimize.judge.stats import (
     sd_of,
     signed_rank_interval,
 )
+from optimize.settings.gates import BASELINE, EntriesGate, GrowthGate, SpeedupGate
 
 Result = Callable[..., GateResult]
 # Across unlike machines only a change as large as this is worth a word, and never a verdict.

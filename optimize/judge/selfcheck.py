@@ -37,7 +37,7 @@ from optimize.judge.records import Mode, Timing, Verdict
 from optimize.judge.stats import LOOKS, SequentialVerdict
 from optimize.judge.timing import Batches, Plan, measure, workload_batches
 from optimize.machine import available_cores
-from optimize.settings import JudgeSettings
+from optimize.settings.recipe import JudgeSettings
 
 LIMIT_LOG = math.log(1 / 1.05)
 SLOWER = 1.10

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from optimize.gatefile import Workload
 from optimize.judge.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.judge.records import Series, Timing
 from optimize.machine import Disturbance
+from optimize.settings.recipe import Workload
 
 CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.

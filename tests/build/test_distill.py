@@ -28,7 +28,8 @@ from optimize.build.training import (
     last_whole_checkpoint,
     tokenised,
 )
-from optimize.settings import DataSettings, DistillSettings
+from optimize.settings.recipe import DataSettings
+from optimize.settings.training import DistillSettings
 
 LENGTH = 32
 FIXED = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "precision": "fp32", "alpha": 0.5}

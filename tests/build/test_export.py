@@ -17,7 +17,8 @@ from optimize.build.export import (
 from optimize.build.quantize import QuantizeError, quantize
 from optimize.build.student import make_student
 from optimize.bundle.folder import read_manifest
-from optimize.settings import ExportSettings, StudentSettings
+from optimize.settings.recipe import ExportSettings
+from optimize.settings.training import StudentSettings
 
 TEXTS = [f"please track my order {n} today" for n in range(12)]
 SIZES = {"vocab_size": 60, "num_labels": 3, "max_position_embeddings": 160}

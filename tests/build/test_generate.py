@@ -17,7 +17,8 @@ from optimize.build.losses import UNLABELLED
 from optimize.build.pipeline import Stages
 from optimize.build.processes import Processes
 from optimize.build.transfer import TransferSet
-from optimize.settings import DataSettings, GenerateSettings
+from optimize.settings.recipe import DataSettings
+from optimize.settings.training import GenerateSettings
 
 FOREIGN = ("öl", "čas")
 

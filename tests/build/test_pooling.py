@@ -14,7 +14,7 @@ from optimize.build.student import StudentError, make_student, mean_pooled
 from optimize.bundle.folder import read_manifest
 from optimize.judge.kit import read_kit
 from optimize.judge.process import WorkerProcess, WorkerSpec
-from optimize.settings import StudentSettings
+from optimize.settings.training import StudentSettings
 
 NAMES = ("cancel", "refund", "track")
 

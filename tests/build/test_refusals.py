@@ -7,7 +7,7 @@ import pytest
 from optimize.build import data
 from optimize.build.data import LeakageWarning
 from optimize.build.sources import DataError
-from optimize.settings import DataSettings
+from optimize.settings.recipe import DataSettings
 
 GOOD = "text,label\nwhere is it,track\nmoney back,refund\n"
 

@@ -6,7 +6,7 @@ import pytest
 
 from optimize.build import data
 from optimize.build.sources import DataError
-from optimize.settings import DataSettings
+from optimize.settings.recipe import DataSettings
 
 ROWS = {
     "train": [("where is it, then", "track"), ("money back", "refund"), ("née 🙂", "track")],

@@ -14,7 +14,7 @@ from optimize.build.student import (
     make_student,
     parameter_count,
 )
-from optimize.settings import StudentSettings
+from optimize.settings.training import StudentSettings
 
 SIZES = {
     "vocab_size": 50,

@@ -13,7 +13,8 @@ from optimize.build.augment import augmented, nearest_words
 from optimize.build.losses import UNLABELLED
 from optimize.build.sources import DataError
 from optimize.build.transfer import TransferSet, word_replacements, write_transfer_set
-from optimize.settings import DataSettings, DistillSettings
+from optimize.settings.recipe import DataSettings
+from optimize.settings.training import DistillSettings
 
 KINDS = ("drop", "swap", "within", "across", "replace")
 

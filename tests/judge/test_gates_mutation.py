@@ -9,7 +9,7 @@ import pytest
 from optimize.judge.evidence import Evidence, control_of
 from optimize.judge.gates import decide_all
 from optimize.judge.records import Control, Predictions, Series, Span, Timing, VariantFacts
-from optimize.settings import parse
+from optimize.settings.load import parse
 
 N = 1000
 LABELS = np.zeros(N, dtype=np.int64)

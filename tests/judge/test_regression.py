@@ -14,7 +14,7 @@ from optimize.judge.kit import Examples
 from optimize.judge.records import Fingerprint, Predictions, Report, Series, Timing, VariantFacts
 from optimize.judge.regression import relative_interval, yardstick
 from optimize.judge.stats import Interval
-from optimize.settings import against_baseline, parse
+from optimize.settings.load import against_baseline, parse
 
 N = 1000
 LABELS = np.zeros(N, dtype=np.int64)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.gatefile import Workload
 from optimize.judge import timing
 from optimize.judge.process import WorkerError, WorkerSpec
 from optimize.judge.timing import (
@@ -22,6 +21,7 @@ from optimize.judge.timing import (
     measure,
     workload_batches,
 )
+from optimize.settings.recipe import Workload
 
 
 @given(st.integers(2, 8), st.integers(0, 9))

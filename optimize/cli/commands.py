@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from optimize.arguments import build_parser
 from optimize.bundle.manifest import KIT_NAME
+from optimize.cli.arguments import build_parser
 
 if TYPE_CHECKING:
-    from optimize.settings import Settings
+    from optimize.settings.recipe import Settings
 
 EXTRAS = {"run": "build", "build": "build", "check": "build", "tune": "build,tune"}
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.judge.kit import read_kit
     from optimize.judge.measure import judge
     from optimize.judge.render import terminal, write_report
-    from optimize.settings import against_baseline
+    from optimize.settings.load import against_baseline
 
     chosen, source = _settings(arguments)
     tell = Teller()
@@ -118,7 +118,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _tune(arguments: argparse.Namespace) -> int:
     from optimize.build.tune import front, recipe_toml, tune
-    from optimize.settings import DEFAULT_RECIPE, has_project_settings
+    from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
 
     chosen, source = _settings(arguments)
     study = tune(chosen, arguments.storage, arguments.study, Teller())
@@ -233,7 +233,7 @@ def _schema_of(record: str) -> dict[str, Any]:
 
         return Report.model_json_schema()
     if record == "recipe":
-        from optimize.settings import Settings
+        from optimize.settings.recipe import Settings
 
         return Settings.model_json_schema()
     import msgspec

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from optimize.judging import Judging
-from optimize.settings import Settings
+from optimize.plugin.run import Judging
+from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
     from optimize.judge.records import GateResult

@@ -14,60 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optimize.gatefile import BASELINE
-from optimize.learning import (
-    AugmentKind,
-    CalibrateSettings,
-    DistillSettings,
-    GenerateSettings,
-    StudentSettings,
-    TeacherSettings,
-    TrainingSettings,
-    TuneSettings,
-)
-from optimize.recipe import (
-    UNDISTILLED,
-    VARIANTS,
-    DataSettings,
-    ExportSettings,
-    JudgeSettings,
-    QuantizationRecipe,
-    QuantizeSettings,
-    Settings,
-)
+from optimize.settings.gates import BASELINE
+from optimize.settings.recipe import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-__all__ = [
-    "DEFAULT_RECIPE",
-    "UNDISTILLED",
-    "VARIANTS",
-    "AugmentKind",
-    "CalibrateSettings",
-    "DataSettings",
-    "DistillSettings",
-    "ExportSettings",
-    "GenerateSettings",
-    "JudgeSettings",
-    "QuantizationRecipe",
-    "QuantizeSettings",
-    "Settings",
-    "SettingsError",
-    "StudentSettings",
-    "TeacherSettings",
-    "TrainingSettings",
-    "TuneSettings",
-    "against_baseline",
-    "has_project_settings",
-    "load",
-    "parse",
-    "shipped_recipes",
-    "toml_table",
-    "with_overrides",
-]
 
 DEFAULT_RECIPE = "sample"
 

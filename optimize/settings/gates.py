@@ -15,40 +15,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from optimize.machine import ISA_CLASSES, OTHER_ISA
+from optimize.settings.base import Table
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 # The variant that `--baseline` adds to a run; no recipe can name one of its own so.
 BASELINE = "baseline"
-
-
-class Table(BaseModel):
-    """Frozen, and a misspelt key is an error, never a gate that is silently off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Workload(Table):
-    """Texts and batch size that are timed.
-
-    Attributes:
-        batch_size: texts per call; the call takes them from raw text to probabilities.
-        quantiles: the texts used are those between these quantiles of length in characters.
-        texts: how many distinct texts are cycled through, at most.
-    """
-
-    batch_size: int = Field(default=1, ge=1)
-    quantiles: tuple[float, float] = (0.0, 1.0)
-    texts: int = Field(default=64, ge=1)
-
-    @field_validator("quantiles")
-    @classmethod
-    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] < value[1] <= 1:
-            raise ValueError(f"must rise within [0, 1], not {value}")
-        return value
 
 
 class GateTable(Table):
@@ -64,7 +38,7 @@ class GateTable(Table):
     timed: ClassVar[bool] = False
 
     candidate: str = "student-int8"
-    by: dict[str, Limit] = {}
+    by: dict[str, Limit] = Field(default={})
     remedy: str | None = None
 
     def limit(self, workload: str | None, isa: str) -> float:
@@ -236,7 +210,7 @@ class Regression(Table):
     candidate: str = "student-int8"
     max_size_growth_pct: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     max_slowdown_pct: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    by: dict[str, Limit] = {}
+    by: dict[str, Limit] = Field(default={})
     max_drop_pp: float = Field(default=1.0, gt=0, lt=100)
     max_startup_growth_pct: float = Field(default=25.0, gt=0, allow_inf_nan=False)
     max_memory_growth_pct: float = Field(default=10.0, gt=0, allow_inf_nan=False)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from optimize.gatefile import BASELINE
-from optimize.session import GateCase, GateFailed, GateInconclusive, Session, gate_cases
-from optimize.settings import Settings
+from optimize.plugin.session import GateCase, GateFailed, GateInconclusive, Session, gate_cases
+from optimize.settings.gates import BASELINE
+from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
     from optimize.judge.kit import Kit

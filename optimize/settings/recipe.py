@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from optimize.gatefile import Gate, Regression, Workload
-from optimize.learning import (
+from optimize.settings.base import Section, Table
+from optimize.settings.gates import Gate, Regression
+from optimize.settings.training import (
     CalibrateSettings,
     DistillSettings,
     GenerateSettings,
-    Section,
     StudentSettings,
     TeacherSettings,
     TuneSettings,
 )
+
+
+class Workload(Table):
+    """Texts and batch size that are timed.
+
+    Attributes:
+        batch_size: texts per call; the call takes them from raw text to probabilities.
+        quantiles: the texts used are those between these quantiles of length in characters.
+        texts: how many distinct texts are cycled through, at most.
+    """
+
+    batch_size: int = Field(default=1, ge=1)
+    quantiles: tuple[float, float] = (0.0, 1.0)
+    texts: int = Field(default=64, ge=1)
+
+    @field_validator("quantiles")
+    @classmethod
+    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 1:
+            raise ValueError(f"must rise within [0, 1], not {value}")
+        return value
+
 
 QuantizationRecipe = Literal["ort-dynamic", "optimum-dynamic"]
 

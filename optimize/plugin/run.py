@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optimize import settings as settings_module
-from optimize.gatefile import BASELINE
-from optimize.settings import Settings, SettingsError
+from optimize.settings.gates import BASELINE
+from optimize.settings.load import SettingsError
+from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
     from optimize.judge.baseline import Baseline

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from optimize.gatefile import Table
-
-
-class Section(Table):
-    """Base of every table: frozen, unknown keys refused, defaults checked too."""
-
-    model_config = ConfigDict(validate_default=True)
+from optimize.settings.base import Section
 
 
 class TrainingSettings(Section):

@@ -1,0 +1,5 @@
+"""The command ``optimize``."""
+
+from optimize.cli.commands import main
+
+__all__ = ["main"]

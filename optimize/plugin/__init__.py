@@ -1,0 +1,27 @@
+"""The pytest plugin: loaded by the root conftest.py, or with ``pytest -p optimize.plugin``."""
+
+from optimize.plugin.hooks import (
+    gate,
+    kit,
+    pytest_addoption,
+    pytest_configure,
+    pytest_generate_tests,
+    replay,
+    report,
+    timings,
+    undecided,
+    variants,
+)
+
+__all__ = [
+    "gate",
+    "kit",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "replay",
+    "report",
+    "timings",
+    "undecided",
+    "variants",
+]
