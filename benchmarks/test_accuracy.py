@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from optimize.judge.process import child_environment
+from optimize.judge.workers.process import child_environment
 
 DEPLOYED = """
 import json, sys

@@ -3,8 +3,8 @@
 import math
 import warnings
 
-from optimize.judge.evidence import doubt_of
-from optimize.judge.report import control_words
+from optimize.judge.gates.control import doubt_of
+from optimize.judge.reports.tables import control_words
 
 
 def test_control(report, undecided):

@@ -12,7 +12,7 @@ LIGHT = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in [
         *PACKAGE.glob("*.py"),
-        *PACKAGE.glob("judge/*.py"),
+        *PACKAGE.glob("judge/**/*.py"),
         *PACKAGE.glob("bundle/*.py"),
         *PACKAGE.glob("settings/*.py"),
         *PACKAGE.glob("cli/*.py"),
@@ -24,7 +24,7 @@ BASE = [
     "optimize",
     "optimize.bundle.manifest",
     "optimize.bundle.classifier",
-    "optimize.judge.worker",
+    "optimize.judge.workers.worker",
     "optimize.cli",
 ]
 SCRIPT = """
@@ -43,7 +43,7 @@ def brought_in(modules, forbidden):
 
 
 def test_judge_and_runtime_never_import_torch():
-    assert "optimize.judge.worker" in LIGHT
+    assert "optimize.judge.workers.worker" in LIGHT
     assert brought_in(LIGHT, HEAVY) == ""
 
 

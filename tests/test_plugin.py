@@ -32,11 +32,11 @@ def test_gate(gate, gate_case):
 """
 CONFTEST = """
 import pathlib
-import optimize.judge.kit, optimize.judge.measure
+import optimize.judge.kit, optimize.judge.run
 from optimize.judge.records import read_report
 
 optimize.judge.kit.read_kit = lambda folder: None
-optimize.judge.measure.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
+optimize.judge.run.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
 """
 
 
@@ -79,7 +79,7 @@ def judge(*_):
         stream.write("once\\n")
     raise RuntimeError("worker student-int8: it ended without an answer")
 
-optimize.judge.measure.judge = judge
+optimize.judge.run.judge = judge
 """
     result = run("pass", conftest=CONFTEST + broken)
     result.assert_outcomes(failed=2, errors=2)

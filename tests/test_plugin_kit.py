@@ -8,9 +8,9 @@ import pytest
 
 from optimize import settings
 from optimize.judge.kit import read_kit
-from optimize.judge.measure import judge
 from optimize.judge.records import Span
-from optimize.judge.report import complaint
+from optimize.judge.reports.tables import complaint
+from optimize.judge.run import judge
 
 pytest_plugins = "pytester"
 
@@ -51,9 +51,9 @@ max_peak_mib = 1e6
 GATES = 7
 CONFTEST = """
 from pathlib import Path
-import optimize.judge.measure
+import optimize.judge.run
 from optimize.judge.records import read_report
-optimize.judge.measure.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
+optimize.judge.run.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
 """
 
 

@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.build.pipeline import build
     from optimize.judge import baseline
     from optimize.judge.kit import read_kit
-    from optimize.judge.measure import judge
-    from optimize.judge.render import terminal, write_report
+    from optimize.judge.reports.render import terminal, write_report
+    from optimize.judge.run import judge
     from optimize.settings.load import against_baseline
 
     chosen, source = _settings(arguments)
@@ -135,7 +135,7 @@ def _tune(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from optimize.judge.records import read_report
-    from optimize.judge.render import svg, terminal
+    from optimize.judge.reports.render import svg, terminal
 
     report = read_report(arguments.file)
     if arguments.svg is not None:
@@ -147,8 +147,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from optimize.judge import compare
-    from optimize.judge.render import plain_terminal, table_markdown
+    from optimize.judge.reports import compare
+    from optimize.judge.reports.render import plain_terminal, table_markdown
 
     runs = compare.read_runs(arguments.reports, arguments.variant)
     found = compare.changes(runs, arguments.variant, arguments.max_slowdown_pct)
@@ -157,7 +157,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     verdict = compare.verdict(found)
     print(plain_terminal(tables, [*lines, f"verdict: {verdict}"], colour=sys.stdout.isatty()))
     if arguments.out is not None:
-        from optimize.judge.plots import plot_runs
+        from optimize.judge.reports.plots import plot_runs
 
         arguments.out.mkdir(parents=True, exist_ok=True)
         parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), "\n".join(lines)]
@@ -169,7 +169,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _duet(arguments: argparse.Namespace) -> int:
     from optimize.judge.duet import duet
-    from optimize.judge.render import terminal, write_report
+    from optimize.judge.reports.render import terminal, write_report
 
     report = duet(
         arguments.bundle,
@@ -207,7 +207,7 @@ def _recipe_options(arguments: argparse.Namespace) -> list[str]:
 
 def _save_baseline(arguments: argparse.Namespace) -> int:
     from optimize.judge.records import read_report
-    from optimize.judge.report import complaints
+    from optimize.judge.reports.tables import complaints
 
     path: Path = arguments.report
     path = path / "report.json" if path.is_dir() else path

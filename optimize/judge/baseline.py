@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit
-from optimize.judge.measure import Rival
 from optimize.judge.records import Report, read_report
+from optimize.judge.run import Rival
 from optimize.settings.gates import BASELINE
 
 GIT = "git:"

@@ -16,8 +16,8 @@ from typing import Any
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit, KitError, Variant, read_kit
-from optimize.judge.measure import Tell, judge
 from optimize.judge.records import Mode, Report
+from optimize.judge.run import Tell, judge
 from optimize.settings.load import parse
 from optimize.settings.recipe import Settings
 

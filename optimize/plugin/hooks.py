@@ -154,7 +154,7 @@ def gate(
     state: Session = request.config.pluginmanager.getplugin("optimize-session")
 
     def assert_gate(case: GateCase) -> None:
-        from optimize.judge.report import complaint
+        from optimize.judge.reports.tables import complaint
 
         result = state.result(case)
         for key in ("verdict", "measured", "limit", "reason"):

@@ -122,7 +122,7 @@ class Judging:
         except Exception as error:
             folder = self.config.getoption("out")
             if folder is not None:
-                from optimize.judge.compare import FAILURE_NAME
+                from optimize.judge.reports.compare import FAILURE_NAME
 
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / FAILURE_NAME).write_text(f"{error}\n", encoding="utf-8")
@@ -132,7 +132,7 @@ class Judging:
         from optimize.judge.baseline import with_baseline
         from optimize.judge.duet import interpreter_names
         from optimize.judge.kit import read_kit
-        from optimize.judge.measure import judge
+        from optimize.judge.run import judge
 
         plain, source = self._load()
         option = self.config.getoption
@@ -155,7 +155,7 @@ class Judging:
         mode: Mode = "quick" if option("quick") else "full"
         report = judge(kit, self.settings, source, mode, tell, rival)
         if option("out") is not None:
-            from optimize.judge.render import write_report
+            from optimize.judge.reports.render import write_report
 
             write_report(report, option("out"))
         _write_job_summary(report)
@@ -183,7 +183,7 @@ def _build(settings: Settings, tell: Callable[[str], None]) -> Path:
 
 def _write_job_summary(report: Report) -> None:
     """On GitHub, the tables as the job's summary."""
-    from optimize.judge.render import markdown
+    from optimize.judge.reports.render import markdown
 
     place = os.environ.get("GITHUB_STEP_SUMMARY")
     if place:

@@ -130,8 +130,8 @@ class Session:
         """The verdict, last."""
         report = self.judging.measured
         if report is not None:
-            from optimize.judge.render import terminal
-            from optimize.judge.report import annotation
+            from optimize.judge.reports.render import terminal
+            from optimize.judge.reports.tables import annotation
 
             terminalreporter.section("verdict")
             colour = terminalreporter.hasmarkup

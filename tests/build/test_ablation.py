@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from optimize.build.ablation import Plan, Score, main, table
+from optimize.experiments.ablation import Plan, Score, main, table
 
 
 def test_gains_are_over_the_first_line():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimize.build.coldstart import CLASSIFIER, first_answer, main
+from optimize.experiments.cold_start import CLASSIFIER, first_answer, main
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from optimize.build.pooling import MeanPooledBert
 from optimize.build.student import StudentError, make_student, mean_pooled
 from optimize.bundle.folder import read_manifest
 from optimize.judge.kit import read_kit
-from optimize.judge.process import WorkerProcess, WorkerSpec
+from optimize.judge.workers.process import WorkerProcess, WorkerSpec
 from optimize.settings.training import StudentSettings
 
 NAMES = ("cancel", "refund", "track")

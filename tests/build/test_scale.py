@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimize.build.scale import BATCH, main, peak_in_a_process, synthetic_texts
+from optimize.experiments.memory import BATCH, main, peak_in_a_process, synthetic_texts
 
 
 def test_synthetic_texts_are_as_many_as_asked_for_and_differ():

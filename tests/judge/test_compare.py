@@ -3,10 +3,17 @@
 import pytest
 
 from optimize.cli import main
-from optimize.judge import compare
-from optimize.judge.compare import CompareError, changes, read_runs, run_table, text_lines, verdict
 from optimize.judge.records import Fingerprint, Predictions, Series
-from optimize.judge.render import write_report
+from optimize.judge.reports import compare
+from optimize.judge.reports.compare import (
+    CompareError,
+    changes,
+    read_runs,
+    run_table,
+    text_lines,
+    verdict,
+)
+from optimize.judge.reports.render import write_report
 
 VARIANT = "student-int8"
 TEXTS = ("where is it", "pay me back")

@@ -12,8 +12,8 @@ from optimize.cli import main
 from optimize.judge import duet as module
 from optimize.judge.duet import DuetError, duet, interpreter_names
 from optimize.judge.kit import read_kit
-from optimize.judge.process import WorkerProcess, WorkerSpec
 from optimize.judge.records import read_report
+from optimize.judge.workers.process import WorkerProcess, WorkerSpec
 
 
 def silent(line):
@@ -133,7 +133,7 @@ def test_names_tell_interpreters_apart(versions, names, monkeypatch):
 
 
 def test_worker_of_another_protocol_is_refused(tiny_kit):
-    from optimize.judge.process import WorkerError
+    from optimize.judge.workers.process import WorkerError
 
     code = "import sys; sys.stdin.readline(); print('{\"protocol\": 99}', flush=True)"
     spec = WorkerSpec("w", tiny_kit / "student-int8", 1, (sys.executable, "-c", code))

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from optimize.judge.evidence import Evidence, control_of
-from optimize.judge.gates import decide_all
+from optimize.judge.gates.control import control_of
+from optimize.judge.gates.evidence import Evidence
+from optimize.judge.gates.rules import decide_all
 from optimize.judge.records import Control, Predictions, Series, Span, Timing, VariantFacts
 from optimize.settings.load import parse
 

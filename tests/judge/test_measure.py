@@ -3,8 +3,8 @@
 import pytest
 
 from optimize.judge.kit import read_kit
-from optimize.judge.measure import _Run
-from optimize.judge.timing import CONTROL
+from optimize.judge.run import _Run
+from optimize.judge.workers.timing import CONTROL
 from optimize.settings.load import parse
 
 VARIANTS = ["teacher-torch", "student-torch", "student-int8"]

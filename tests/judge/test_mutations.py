@@ -11,10 +11,10 @@ import pytest
 
 from optimize import settings
 from optimize.bundle.manifest import FileEntry
-from optimize.judge import measure
+from optimize.judge import run as measure
 from optimize.judge.kit import read_kit
-from optimize.judge.measure import Rival, judge
-from optimize.judge.process import WorkerSpec
+from optimize.judge.run import Rival, judge
+from optimize.judge.workers.process import WorkerSpec
 
 RECIPE = {
     "judge": {
@@ -28,7 +28,7 @@ RECIPE = {
 }
 MUTANT = """
 import sys
-import optimize.judge.worker as worker
+import optimize.judge.workers.worker as worker
 {body}
 worker.main()
 """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from optimize.judge.proportions import (
+from optimize.judge.statistics.proportions import (
     Z_95,
     examples_needed,
     expected_calibration_error,

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.judge.accuracy import label_changes
-from optimize.judge.evidence import Evidence, Stored, control_of
-from optimize.judge.gates import decide_all
+from optimize.judge.gates.control import control_of
+from optimize.judge.gates.evidence import Evidence, Stored
+from optimize.judge.gates.regression import relative_interval, yardstick
+from optimize.judge.gates.rules import decide_all
 from optimize.judge.kit import Examples
 from optimize.judge.records import Fingerprint, Predictions, Report, Series, Timing, VariantFacts
-from optimize.judge.regression import relative_interval, yardstick
-from optimize.judge.stats import Interval
+from optimize.judge.statistics.accuracy import label_changes
+from optimize.judge.statistics.sequential import Interval
 from optimize.settings.load import against_baseline, parse
 
 N = 1000

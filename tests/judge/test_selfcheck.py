@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from optimize.judge import selfcheck
+from optimize.experiments import timing_selfcheck as selfcheck
+from optimize.experiments.timing_selfcheck import (
+    SLOWER,
+    Pair,
+    SlowModel,
+    Tally,
+    main,
+    neighbour,
+    quick_runs,
+)
 from optimize.judge.kit import read_kit
 from optimize.judge.records import Series, Timing
-from optimize.judge.selfcheck import SLOWER, Pair, SlowModel, Tally, main, neighbour, quick_runs
 
 
 def timing(ratio, scatter=0.0):
@@ -70,7 +78,7 @@ def test_quick_runs_of_real_workers(tiny_kit, monkeypatch):
 
 def test_slow_worker_answers_like_any_other(tiny_kit):
     """In its own process, over the same protocol; how much slower it is, is no test's business."""
-    from optimize.judge.timing import Plan
+    from optimize.judge.workers.timing import Plan
 
     pair = Pair.of(read_kit(tiny_kit), ["short"], 1)
     pair.slow = True

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from optimize.judge.simulation import (
+from optimize.experiments.timing_simulation import (
     BLOCKS,
     CALL_S,
     MODELS,
@@ -109,6 +109,6 @@ def test_unmet_requirements_are_named():
 def test_a_run_that_does_not_meet_them_exits_1(monkeypatch, capsys):
     # A clock that shows the same time whatever a call takes cannot see a slower candidate.
     stuck = NoiseModel("stuck", blocks=lambda _rng, call_s: np.full_like(call_s, CALL_S))
-    monkeypatch.setattr("optimize.judge.simulation.MODELS", (stuck,))
+    monkeypatch.setattr("optimize.experiments.timing_simulation.MODELS", (stuck,))
     assert main(["--runs", "20"]) == 1
     assert "passes of +10 % 100.0%" in capsys.readouterr().out

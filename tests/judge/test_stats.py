@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.judge.stats import (
+from optimize.judge.statistics.sequential import (
     LOOKS,
     NOISE_CAP_LOG,
     Interval,
@@ -259,6 +259,6 @@ def test_percentile_interval_is_the_central_share():
 
 
 def test_importing_does_not_import_scipy():
-    code = "import sys, optimize.judge.stats, optimize.judge.proportions as p;"
-    code += "p.tango_noninferior(0, 0, 299, 0.01); sys.exit('scipy' in sys.modules)"
+    code = "import sys, optimize.judge.statistics.sequential;"
+    code += "import optimize.judge.statistics.proportions as p; p.tango_noninferior(0, 0, 299, 0.01); sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.judge import timing
-from optimize.judge.process import WorkerError, WorkerSpec
-from optimize.judge.timing import (
+from optimize.judge.workers import timing
+from optimize.judge.workers.process import WorkerError, WorkerSpec
+from optimize.judge.workers.timing import (
     CONTROL,
     MEASURED_STARTS,
     Plan,

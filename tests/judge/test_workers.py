@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from optimize import Classifier
-from optimize.judge import process
-from optimize.judge.accuracy import predict
 from optimize.judge.kit import read_kit
-from optimize.judge.process import WorkerError, WorkerProcess, WorkerSpec
+from optimize.judge.run import predict
+from optimize.judge.workers import process
+from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
 
 TEXTS = ["please track my order", "refund", "cancel the thing now"]
 
@@ -47,7 +47,7 @@ def test_a_block_has_a_duration_for_each_call(tiny_kit):
 
 def test_what_a_library_prints_does_not_break_the_protocol(tiny_kit):
     code = """
-import optimize.judge.worker as w
+import optimize.judge.workers.worker as w
 load = w.load
 def loud(*arguments):
     print("hello from a library")
@@ -100,7 +100,7 @@ def test_unknown_variants_of_a_request_end_the_worker(tiny_kit):
 
 def test_a_probability_that_is_not_finite_is_an_error(tiny_kit):
     code = """
-import numpy, optimize.judge.worker as w
+import numpy, optimize.judge.workers.worker as w
 w.Classifier.predict_proba = lambda self, texts, batch_size: numpy.full((len(texts), 3), numpy.nan)
 w.main()
 """

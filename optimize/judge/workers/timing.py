@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from optimize.judge.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.judge.records import Series, Timing
+from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.machine import Disturbance
 from optimize.settings.recipe import Workload
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.judge.accuracy import PairedCounts, compare, differing
-from optimize.judge.evidence import (
-    Evidence,
+from optimize.judge.gates.control import (
     brackets,
     doubt_of,
     doubt_words,
@@ -21,16 +19,18 @@ from optimize.judge.evidence import (
     timing_verdict,
     unknown_doubt_words,
 )
-from optimize.judge.proportions import examples_needed, tango_interval, tango_noninferior
-from optimize.judge.records import GateResult, Span, Verdict
-from optimize.judge.regression import (
+from optimize.judge.gates.evidence import Evidence
+from optimize.judge.gates.regression import (
     MORE_REPLICATES,
     Result,
     entries_rule,
     growth_rule,
     stored_speed_rule,
 )
-from optimize.judge.stats import SequentialVerdict
+from optimize.judge.records import GateResult, Span, Verdict
+from optimize.judge.statistics.accuracy import PairedCounts, compare, differing
+from optimize.judge.statistics.proportions import examples_needed, tango_interval, tango_noninferior
+from optimize.judge.statistics.sequential import SequentialVerdict
 from optimize.settings.gates import (
     BASELINE,
     AccuracyGate,

@@ -1,7 +1,7 @@
 """The child process that holds one model and answers over a pipe: one JSON object a line.
 
-Runs under any interpreter that has the base layer (``python -m optimize.judge.worker``). torch is
-imported only to load a PyTorch variant.
+Runs under any interpreter that has the base layer
+(``python -m optimize.judge.workers.worker``). torch is imported only to load a PyTorch variant.
 
 Protocol 1. First line in: ``folder``, ``threads``, ``text``. The child loads the model, answers
 that text and reports ``ready``. Then one answer a request: ``workload``, ``warm``, ``block``,

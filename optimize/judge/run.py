@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
-from optimize.judge import fingerprint
-from optimize.judge.accuracy import EVALUATION_BATCH, differing, label_changes, predict, score
-from optimize.judge.evidence import Evidence, Stored, control_of
-from optimize.judge.gates import decide_all
+from optimize.judge.gates.control import control_of
+from optimize.judge.gates.evidence import Evidence, Stored
+from optimize.judge.gates.rules import decide_all
 from optimize.judge.kit import Examples, Kit, KitError, Variant
-from optimize.judge.process import WORKER_MODULE, WorkerSpec
 from optimize.judge.records import (
     BaselineFacts,
     Control,
@@ -23,11 +21,39 @@ from optimize.judge.records import (
     Timing,
     VariantFacts,
 )
-from optimize.judge.stats import LOOKS
-from optimize.judge.timing import CONTROL, MEASURED_STARTS, Plan, Workers, measure, workload_batches
+from optimize.judge.statistics.accuracy import differing, label_changes, score
+from optimize.judge.statistics.sequential import LOOKS
+from optimize.judge.workers import fingerprint
+from optimize.judge.workers.process import WORKER_MODULE, WorkerError, WorkerProcess, WorkerSpec
+from optimize.judge.workers.timing import (
+    CONTROL,
+    MEASURED_STARTS,
+    Plan,
+    Workers,
+    measure,
+    workload_batches,
+)
 from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
+
+EVALUATION_BATCH = 32
+
+
+def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Predictions:
+    """Ask a worker for its answers.
+
+    Raises:
+        WorkerError: a probability is not finite.
+    """
+    answer = worker.ask("predict", texts=list(texts), batch_size=batch_size)
+    if not answer["finite"]:
+        raise WorkerError(
+            f"worker {worker.spec.name} answered a probability that is not finite; the model is "
+            "broken, build it again"
+        )
+    return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
+
 
 QUICK_REPLICATES = MEASURED_STARTS
 Tell = Callable[[str], None]

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from optimize.judge.worker import PROTOCOL
+from optimize.judge.workers.worker import PROTOCOL
 
-PACKAGE = Path(__file__).resolve().parents[1]
-WORKER_MODULE = "optimize.judge.worker"
+PACKAGE = Path(__file__).resolve().parents[2]
+WORKER_MODULE = "optimize.judge.workers.worker"
 # A worker that is silent this long is taken for hung. Loading torch on a busy machine takes
 # tens of seconds.
 ANSWER_TIMEOUT_S = 600.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.judge.records import Report
-from optimize.judge.report import (
+from optimize.judge.reports.tables import (
     MARKS,
     Table,
     change_table,

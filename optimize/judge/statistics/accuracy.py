@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.judge.kit import Examples
-from optimize.judge.process import WorkerError, WorkerProcess
-from optimize.judge.proportions import (
+from optimize.judge.records import LabelChange, Predictions, Scores, Span
+from optimize.judge.statistics.proportions import (
     expected_calibration_error,
     macro_f1,
     macro_f1_interval,
     wilson_interval,
 )
-from optimize.judge.records import LabelChange, Predictions, Scores, Span
-
-EVALUATION_BATCH = 32
 
 
 class PairedCounts(NamedTuple):
@@ -40,21 +37,6 @@ class PairedCounts(NamedTuple):
     def drop(self) -> float:
         """(b − c)/n as a share."""
         return (self.worse - self.better) / self.examples
-
-
-def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Predictions:
-    """Ask a worker for its answers.
-
-    Raises:
-        WorkerError: a probability is not finite.
-    """
-    answer = worker.ask("predict", texts=list(texts), batch_size=batch_size)
-    if not answer["finite"]:
-        raise WorkerError(
-            f"worker {worker.spec.name} answered a probability that is not finite; the model is "
-            "broken, build it again"
-        )
-    return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
 
 
 def score(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optimize.judge.stats import Interval
+from optimize.judge.statistics.sequential import Interval
 
 Ints = NDArray[np.int64]
 

@@ -1,6 +1,6 @@
 """A bundle's cold start against that of ``transformers.pipeline`` with the same student, in turn.
 
-    python -m optimize.build.coldstart KIT [--runs 10]
+    python -m optimize.experiments.cold_start KIT [--runs 10]
 
 Whole processes, one after the other: from the start of the interpreter to the first answer, and the
 peak of its memory.

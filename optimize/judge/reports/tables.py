@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimize.judge.accuracy import compare
-from optimize.judge.evidence import brackets, doubt_of, timing_verdict
-from optimize.judge.proportions import tango_interval
+from optimize.judge.gates.control import brackets, doubt_of, timing_verdict
 from optimize.judge.records import Control, GateResult, Report, Scores
-from optimize.judge.stats import Interval
+from optimize.judge.statistics.accuracy import compare
+from optimize.judge.statistics.proportions import tango_interval
+from optimize.judge.statistics.sequential import Interval
 
 BASE = "teacher-torch"
 ABSENT = "—"

@@ -1,4 +1,4 @@
-"""Rules against a baseline that the ordinary rules of :mod:`optimize.judge.gates` do not cover.
+"""Rules against a baseline that those of :mod:`optimize.judge.gates.rules` do not cover.
 
 Times of two runs are compared only through a yardstick, a variant whose weights are the same in
 both, and only where the fingerprints match.
@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from optimize.judge.evidence import (
-    Evidence,
-    Stored,
+from optimize.judge.gates.control import (
     brackets,
     doubt_of,
     doubt_words,
@@ -21,8 +19,9 @@ from optimize.judge.evidence import (
     replicate_log_ratios,
     unknown_doubt_words,
 )
+from optimize.judge.gates.evidence import Evidence, Stored
 from optimize.judge.records import Control, GateResult, Mode, Report, Series, Timing
-from optimize.judge.stats import (
+from optimize.judge.statistics.sequential import (
     UNDEFINED,
     Interval,
     decide,

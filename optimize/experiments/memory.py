@@ -1,6 +1,6 @@
 """Peak memory of scoring and training as the number of texts grows, on synthetic data.
 
-    python -m optimize.build.scale [--texts 15000 1000000]
+    python -m optimize.experiments.memory [--texts 15000 1000000]
 
 Each size runs in a process of its own, with a tiny model, so that the texts and what is stored of
 them are what could grow. All train for as many steps: the heap of a process settles over thousands
@@ -85,7 +85,7 @@ def peak_of(texts: int, steps: int, work: Path) -> int:
 def peak_in_a_process(texts: int, steps: int) -> int:
     """The same in a fresh process."""
     with TemporaryDirectory() as work:
-        module = [sys.executable, "-m", "optimize.build.scale"]
+        module = [sys.executable, "-m", "optimize.experiments.memory"]
         command = [*module, ONE, str(texts), str(steps), work]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from optimize.judge.accuracy import differing, label_changes
-from optimize.judge.evidence import doubt_of, ratio_span
+from optimize.judge.gates.control import doubt_of, ratio_span
+from optimize.judge.gates.regression import centre, relative_interval
 from optimize.judge.kit import Examples
 from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, read_report
-from optimize.judge.regression import centre, relative_interval
-from optimize.judge.report import MARKS, Table
-from optimize.judge.stats import decide
+from optimize.judge.reports.tables import MARKS, Table
+from optimize.judge.statistics.accuracy import differing, label_changes
+from optimize.judge.statistics.sequential import decide
 
 REPORT_NAME = "report.json"
 FAILURE_NAME = "failure.txt"

@@ -1,6 +1,6 @@
 """What each technique is worth: a student a line and seed, scored on the validation split.
 
-    python -m optimize.build.ablation results/ablation.toml [--set KEY=VALUE] [--seeds 0 1]
+    python -m optimize.experiments.ablation results/ablation.toml [--set KEY=VALUE] [--seeds 0 1]
 
 The file names a recipe, what all lines ``set``, and under ``[lines]`` what each sets beyond that;
 the first is what the others are compared with. A line that sets ``distill.control=true`` is the

@@ -1,6 +1,6 @@
 """Error rates of the timing gates, shown on simulated noise.
 
-    python -m optimize.judge.simulation [--runs 1000] [--seed 0]
+    python -m optimize.experiments.timing_simulation [--runs 1000] [--seed 0]
 
 The gate allows the candidate to be at most 5 % slower than the reference, and is one of eight.
 Each noise model is run with a candidate that is as fast as the reference, and with one that takes
@@ -23,7 +23,13 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from optimize.judge.stats import DESIGN_SD_LOG, LOOKS, Floats, Verdict, sequential_timing
+from optimize.judge.statistics.sequential import (
+    DESIGN_SD_LOG,
+    LOOKS,
+    Floats,
+    Verdict,
+    sequential_timing,
+)
 
 Bools = NDArray[np.bool_]
 

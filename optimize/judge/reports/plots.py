@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from optimize.judge.compare import CompareError, Run, throughput
 from optimize.judge.records import Report
+from optimize.judge.reports.compare import CompareError, Run, throughput
 
 MUTED = "#9aa4b2"
 COLOURS = ("#2f6fde", "#d9822b", "#1f9d6b", "#a855c7")

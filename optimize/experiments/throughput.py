@@ -1,6 +1,6 @@
 """Training throughput of the distillation stage against the way it is usually done, in turn.
 
-    python -m optimize.build.throughput --recipe clinc-full [--set KEY=VALUE]
+    python -m optimize.experiments.throughput --recipe clinc-full [--set KEY=VALUE]
 
 The usual way runs the teacher in every step, in fp32, on random batches of 48 padded to their
 longest, once with gradients on, as where nobody turned them off, and once without. Ours learns from

@@ -1,7 +1,7 @@
 """How far the timing gates can be trusted on this machine: measured, not simulated.
 
-    python -m optimize.judge.selfcheck KIT [--runs 100] [--neighbour]
-    python -m optimize.judge.selfcheck KIT --decide
+    python -m optimize.experiments.timing_selfcheck KIT [--runs 100] [--neighbour]
+    python -m optimize.experiments.timing_selfcheck KIT --decide
 
 The first times a bundle against a second worker of itself, in so many quick runs, and counts what
 the gate of at most 5 % more time says: with equal models every failure is a false one. It also
@@ -28,14 +28,14 @@ from pathlib import Path
 import numpy as np
 
 from optimize.bundle.classifier import Logits
-from optimize.judge import worker as worker_module
-from optimize.judge.evidence import replicate_log_ratios, timing_verdict
+from optimize.judge.gates.control import replicate_log_ratios, timing_verdict
 from optimize.judge.kit import Kit, read_kit
-from optimize.judge.measure import QUICK_REPLICATES
-from optimize.judge.process import WorkerSpec
 from optimize.judge.records import Mode, Timing, Verdict
-from optimize.judge.stats import LOOKS, SequentialVerdict
-from optimize.judge.timing import Batches, Plan, measure, workload_batches
+from optimize.judge.run import QUICK_REPLICATES
+from optimize.judge.statistics.sequential import LOOKS, SequentialVerdict
+from optimize.judge.workers import worker as worker_module
+from optimize.judge.workers.process import WorkerSpec
+from optimize.judge.workers.timing import Batches, Plan, measure, workload_batches
 from optimize.machine import available_cores
 from optimize.settings.recipe import JudgeSettings
 

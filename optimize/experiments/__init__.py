@@ -1,0 +1,1 @@
+"""What measures the suite itself: error rates, ablations, throughput, memory, cold start."""

@@ -1,0 +1,1 @@
+"""What is stored, shown: tables, Markdown, pictures, comparisons."""

@@ -1,0 +1,1 @@
+"""Pure functions: sequential timing verdicts, proportions, paired accuracy."""

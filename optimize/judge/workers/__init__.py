@@ -1,0 +1,1 @@
+"""The child processes that hold a model each, and how they are timed."""
