@@ -8,15 +8,12 @@ import optimize
 
 HEAVY = ("torch", "transformers", "datasets", "optimum", "evaluate", "accelerate")
 PACKAGE = Path(optimize.__file__).parent
+WITHOUT_TORCH = ("bundle", "settings", "data", "judge", "cli", "plugin")
 LIGHT = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in [
         *PACKAGE.glob("*.py"),
-        *PACKAGE.glob("judge/**/*.py"),
-        *PACKAGE.glob("bundle/*.py"),
-        *PACKAGE.glob("settings/*.py"),
-        *PACKAGE.glob("cli/*.py"),
-        *PACKAGE.glob("plugin/*.py"),
+        *(p for w in WITHOUT_TORCH for p in (PACKAGE / w).rglob("*.py")),
     ]
     if path.name != "__main__.py"
 )

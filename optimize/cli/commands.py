@@ -63,11 +63,11 @@ class Teller:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from optimize.build.pipeline import build
     from optimize.judge import baseline
     from optimize.judge.kit import read_kit
     from optimize.judge.reports.render import terminal, write_report
     from optimize.judge.run import judge
+    from optimize.pipeline.graph import build
     from optimize.settings.load import against_baseline
 
     chosen, source = _settings(arguments)
@@ -89,9 +89,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from optimize.build.pipeline import build
-    from optimize.build.processes import Processes
-    from optimize.build.profile import Profile
+    from optimize.pipeline.graph import build
+    from optimize.training.distributed import Processes
+    from optimize.training.profile import Profile
 
     chosen, _ = _settings(arguments)
     target: Path = arguments.out
@@ -117,7 +117,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from optimize.build.tune import front, recipe_toml, tune
+    from optimize.pipeline.tune import front, recipe_toml, tune
     from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
 
     chosen, source = _settings(arguments)
@@ -248,7 +248,8 @@ def _schema_of(record: str) -> dict[str, Any]:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from optimize.build import checkpoint, data
+    from optimize.data import load as data
+    from optimize.models import checkpoint
 
     chosen, source = _settings(arguments)
     splits = data.load(chosen.data)

@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from optimize import settings as settings_module
-from optimize.build.answers import logits_of
-from optimize.build.pipeline import Stages
-from optimize.build.stages import Tell
+from optimize.pipeline.graph import Stages
+from optimize.pipeline.stages import Tell
+from optimize.training.predict import logits_of
 
 
 class Plan(BaseModel):

@@ -36,14 +36,16 @@ def peak_of(texts: int, steps: int, work: Path) -> int:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from optimize.build.distill import DistillationTrainer
-    from optimize.build.lessons import Lessons
-    from optimize.build.logits import Targets, score
-    from optimize.build.losses import UNLABELLED
-    from optimize.build.tokens import tokenise
-    from optimize.build.training import PaddingCollator, Run
+    from optimize.data.splits import UNLABELLED
+    from optimize.distill.teacher_outputs import score
+    from optimize.distill.trainer import DistillationTrainer
     from optimize.machine import peak_rss_bytes
     from optimize.settings.training import DistillSettings
+    from optimize.training.dataset import Lessons
+    from optimize.training.evaluation import PaddingCollator
+    from optimize.training.run import Run
+    from optimize.training.soft_targets import Targets
+    from optimize.training.tokens import tokenise
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     vocabulary = {word: place for place, word in enumerate(specials)}

@@ -24,13 +24,14 @@ import torch
 from transformers import TrainerCallback
 
 from optimize import settings as settings_module
-from optimize.build import checkpoint
-from optimize.build.distill import DistillationTrainer
-from optimize.build.losses import distillation_loss
-from optimize.build.pipeline import Stages
-from optimize.build.student import make_student
-from optimize.build.tokens import Tokens, tokenise
-from optimize.build.training import PaddingCollator, Run
+from optimize.distill.losses import distillation_loss
+from optimize.distill.student import make_student
+from optimize.distill.trainer import DistillationTrainer
+from optimize.models import checkpoint
+from optimize.pipeline.graph import Stages
+from optimize.training.evaluation import PaddingCollator
+from optimize.training.run import Run
+from optimize.training.tokens import Tokens, tokenise
 
 USUAL_BATCH = 48
 Round = Callable[[], float]

@@ -172,7 +172,7 @@ class Judging:
 
 def _build(settings: Settings, tell: Callable[[str], None]) -> Path:
     try:
-        from optimize.build.pipeline import build
+        from optimize.pipeline.graph import build
     except ImportError as error:
         raise pytest.UsageError(
             f"building a kit needs the extra `build` ({error}); `pip install optimize[build]`, "

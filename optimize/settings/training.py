@@ -87,7 +87,7 @@ class DistillSettings(TrainingSettings):
     """``[distill]``: what the student learns from, and the weights of its losses.
 
     loss = alpha·CE + (1 − alpha)·kl·T²·KL (Hinton et al. 2015), and each further loss of
-    :mod:`optimize.build.losses` times its weight; a weight of 0 costs nothing.
+    :mod:`optimize.distill.losses` times its weight; a weight of 0 costs nothing.
 
     Attributes:
         alpha: weight of the labels against the teacher.

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from optimize.build.cache import StageCache, code_digest, key_of
+from optimize.pipeline.cache import StageCache
+from optimize.pipeline.key import code_digest, key_of
 
 
 def test_interrupted_stage_leaves_nothing_that_looks_done(tmp_path):
@@ -36,7 +37,7 @@ def test_interrupted_stage_leaves_nothing_that_looks_done(tmp_path):
 SLOW_STAGE = """
 import signal, sys, time
 from pathlib import Path
-from optimize.build.cache import StageCache
+from optimize.pipeline.cache import StageCache
 
 # A shell that starts tests in the background has them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,11 +99,11 @@ def test_comments_and_docstrings_retrain_nothing(tmp_path):
 
 
 def test_key_follows_settings_code_and_libraries():
-    base = key_of({"a": 1}, ("losses.py",), ("numpy",))
-    assert base == key_of({"a": 1}, ("losses.py",), ("numpy",))
+    base = key_of({"a": 1}, ("distill/losses.py",), ("numpy",))
+    assert base == key_of({"a": 1}, ("distill/losses.py",), ("numpy",))
     others = [
-        key_of({"a": 2}, ("losses.py",), ("numpy",)),
-        key_of({"a": 1}, ("data.py",), ("numpy",)),
-        key_of({"a": 1}, ("losses.py",), ("numpy", "torch")),
+        key_of({"a": 2}, ("distill/losses.py",), ("numpy",)),
+        key_of({"a": 1}, ("data/load.py",), ("numpy",)),
+        key_of({"a": 1}, ("distill/losses.py",), ("numpy", "torch")),
     ]
     assert len({base, *others}) == 4

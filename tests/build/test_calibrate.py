@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from optimize import Classifier, settings
-from optimize.build import data
-from optimize.build.calibrate import fit, fit_bias, fit_temperature
-from optimize.build.pipeline import Stages
 from optimize.bundle.folder import read_manifest
+from optimize.data import load as data
+from optimize.pipeline.graph import Stages
+from optimize.quantize.calibrate import fit, fit_bias, fit_temperature
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])

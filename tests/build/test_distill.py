@@ -12,24 +12,23 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from optimize.build import checkpoint, data
-from optimize.build.distill import DistillationTrainer, distill
-from optimize.build.lessons import Lessons
-from optimize.build.logits import Targets, Wanted, score
-from optimize.build.losses import distillation_loss
-from optimize.build.projections import DistillError
-from optimize.build.store import Rows
-from optimize.build.student import classification_head, layer_stack
-from optimize.build.tokens import tokenise
-from optimize.build.training import (
-    PaddingCollator,
-    Run,
-    attention_for,
-    last_whole_checkpoint,
-    tokenised,
-)
+from optimize.data import load as data
+from optimize.data.arrays import Rows
+from optimize.distill.losses import distillation_loss
+from optimize.distill.projections import DistillError
+from optimize.distill.teacher_outputs import Wanted, score
+from optimize.distill.trainer import DistillationTrainer, distill
+from optimize.models import checkpoint
+from optimize.models.attention import attention_for
+from optimize.models.encoder import classification_head, layer_stack
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import DistillSettings
+from optimize.training.dataset import Lessons
+from optimize.training.evaluation import PaddingCollator, tokenised
+from optimize.training.resume import last_whole_checkpoint
+from optimize.training.run import Run
+from optimize.training.soft_targets import Targets
+from optimize.training.tokens import tokenise
 
 LENGTH = 32
 FIXED = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "precision": "fp32", "alpha": 0.5}
@@ -225,7 +224,7 @@ def test_student_of_another_width_is_projected(width, splits, scored, tmp_path, 
 
 
 def test_students_of_its_teacher_need_no_projection(splits, tiny_backbone, scored, tmp_path):
-    from optimize.build.projections import tap_student
+    from optimize.distill.projections import tap_student
 
     tokenizer = checkpoint.load_tokenizer(str(tiny_backbone))
     settings = DistillSettings(**FIXED, pooled=1.0, hidden=1.0)
@@ -336,7 +335,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from optimize import settings
-from optimize.build.pipeline import Stages
+from optimize.pipeline.graph import Stages
 chosen, _ = settings.load(sys.argv[1], None, ["distill.epochs=24", "distill.augment=8"])
 Stages(chosen, lambda line: print(line, flush=True), Path(sys.argv[2])).student()
 """

@@ -6,17 +6,12 @@ import pytest
 import torch
 import transformers
 
-from optimize.build import checkpoint
-from optimize.build.export import (
-    ExportError,
-    check_parity,
-    export_onnx,
-    fused_attention_nodes,
-    versions,
-)
-from optimize.build.quantize import QuantizeError, quantize
-from optimize.build.student import make_student
 from optimize.bundle.folder import read_manifest
+from optimize.distill.student import make_student
+from optimize.models import checkpoint
+from optimize.quantize.export import export_onnx, fused_attention_nodes, versions
+from optimize.quantize.int8 import QuantizeError, quantize
+from optimize.quantize.parity import ExportError, check_parity
 from optimize.settings.recipe import ExportSettings
 from optimize.settings.training import StudentSettings
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from optimize.build.firsttoken import FAMILIES, only_first_token
-from optimize.build.student import layer_stack
+from optimize.models.encoder import layer_stack
+from optimize.models.first_token import FAMILIES, only_first_token
 
 SIZES = {
     "vocab_size": 50,

@@ -11,14 +11,16 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from conftest import tiny_rows
 from optimize import settings as settings_module
-from optimize.build import checkpoint, data
-from optimize.build.generate import GenerateError, Vocabulary, Writer, draw
-from optimize.build.losses import UNLABELLED
-from optimize.build.pipeline import Stages
-from optimize.build.processes import Processes
-from optimize.build.transfer import TransferSet
+from optimize.data import load as data
+from optimize.data.splits import UNLABELLED
+from optimize.data.transfer_set import TransferSet
+from optimize.distill.generate import Writer
+from optimize.models import checkpoint
+from optimize.models.language_model import GenerateError, Vocabulary, draw
+from optimize.pipeline.graph import Stages
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import GenerateSettings
+from optimize.training.distributed import Processes
 
 FOREIGN = ("öl", "čas")
 

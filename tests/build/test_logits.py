@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.build import checkpoint
-from optimize.build.logits import LogitsError, Targets, Wanted, import_precomputed, score
-from optimize.build.processes import Processes
-from optimize.build.student import classification_head
-from optimize.build.tokens import tokenise
+from optimize.distill.teacher_outputs import LogitsError, Wanted, import_precomputed, score
+from optimize.models import checkpoint
+from optimize.models.encoder import classification_head
+from optimize.training.distributed import Processes
+from optimize.training.soft_targets import Targets
+from optimize.training.tokens import tokenise
 
 TEXTS = ("track my parcel", "refund", "cancel the order please today")
 
@@ -30,7 +31,7 @@ def tokens(teacher, tmp_path):
 
 @pytest.fixture
 def fp32(monkeypatch):
-    monkeypatch.setattr("optimize.build.logits.has_fast_bf16", lambda: False)
+    monkeypatch.setattr("optimize.distill.teacher_outputs.has_fast_bf16", lambda: False)
 
 
 def direct(teacher, text):
@@ -67,7 +68,7 @@ def test_shared_among_processes_the_store_is_the_same(teacher, tmp_path, fp32, m
     """Each scores its own batches; here one after the other, without a launcher."""
     texts = [f"track my order {n}" for n in range(40)]
     tokens = tokenise(texts, teacher[1], 32, tmp_path / "tokens")
-    monkeypatch.setattr("optimize.build.logits.TOKENS_PER_BATCH", 40)
+    monkeypatch.setattr("optimize.distill.teacher_outputs.TOKENS_PER_BATCH", 40)
     monkeypatch.setattr(Processes, "wait", lambda self: None)
     for name in ("alone", "shared"):
         (tmp_path / name).mkdir()

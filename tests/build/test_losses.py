@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.build.losses import (
-    UNLABELLED,
+from optimize.data.splits import UNLABELLED
+from optimize.distill.losses import (
     cosine_loss,
     decoupled_loss,
     distillation_loss,

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimize import settings
-from optimize.build import checkpoint
-from optimize.build.misspell import SHORTEST, misspelt, misspelt_copies
-from optimize.build.pipeline import Stages
+from optimize.data.misspell import SHORTEST, misspelt, misspelt_copies
+from optimize.models import checkpoint
+from optimize.pipeline.graph import Stages
+from optimize.settings.training import DistillSettings
 
 WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyzé'", min_size=1, max_size=9), min_size=1)
 
@@ -81,4 +82,4 @@ def test_a_misspelt_copy_carries_what_its_text_carries(lessons):
 
 def test_losses_that_go_token_by_token_refuse_misspelt_copies():
     with pytest.raises(ValueError, match=r"distill.misspelt changes the tokens"):
-        settings.DistillSettings(misspelt=1, hidden=1.0)
+        DistillSettings(misspelt=1, hidden=1.0)

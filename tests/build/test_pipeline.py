@@ -3,15 +3,16 @@ import json
 import pytest
 
 from optimize import Classifier, settings
-from optimize.build import pipeline
-from optimize.build.transfer import TransferSet
 from optimize.bundle.folder import read_manifest
+from optimize.data.transfer_set import TransferSet
 from optimize.judge.kit import KitError, read_kit
+from optimize.pipeline import graph as pipeline
+from optimize.settings.recipe import VARIANTS
 
 
 def test_kit_holds_every_variant_and_the_texts(tiny_kit):
     kit = read_kit(tiny_kit)
-    assert set(kit.variants) == set(settings.VARIANTS)
+    assert set(kit.variants) == set(VARIANTS)
     assert len(kit.examples("test").texts) == len(kit.examples("validation").texts) == 24
     assert kit.manifest.labels == ("cancel", "refund", "track")
 
@@ -75,8 +76,8 @@ def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(
 ):
     import numpy as np
 
-    from optimize.build.folds import fold_rows
-    from optimize.build.logits import Targets
+    from optimize.data.folds import fold_rows
+    from optimize.training.soft_targets import Targets
 
     chosen, _ = settings.load(str(tiny_recipe), None, ["distill.folds=2", "distill.augment=1"])
     stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)

@@ -8,12 +8,14 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from optimize import Classifier, settings
-from optimize.build import checkpoint, pipeline
-from optimize.build.pooling import MeanPooledBert
-from optimize.build.student import StudentError, make_student, mean_pooled
 from optimize.bundle.folder import read_manifest
+from optimize.distill.student import make_student
 from optimize.judge.kit import read_kit
 from optimize.judge.workers.process import WorkerProcess, WorkerSpec
+from optimize.models import checkpoint
+from optimize.models.encoder import StudentError
+from optimize.models.mean_pooled_bert import MeanPooledBert, mean_pooled
+from optimize.pipeline import graph as pipeline
 from optimize.settings.training import StudentSettings
 
 NAMES = ("cancel", "refund", "track")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from optimize.build import data
-from optimize.build.data import LeakageWarning
-from optimize.build.sources import DataError
+from optimize.data import load as data
+from optimize.data.load import LeakageWarning
+from optimize.data.splits import DataError
 from optimize.settings.recipe import DataSettings
 
 GOOD = "text,label\nwhere is it,track\nmoney back,refund\n"

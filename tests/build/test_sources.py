@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from optimize.build import data
-from optimize.build.sources import DataError
+from optimize.data import load as data
+from optimize.data.splits import DataError
 from optimize.settings.recipe import DataSettings
 
 ROWS = {

@@ -6,14 +6,9 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.build.checkpoint import CheckpointError, load_backbone, load_tokenizer, locate
-from optimize.build.student import (
-    StudentError,
-    chosen_layers,
-    keep_layers,
-    make_student,
-    parameter_count,
-)
+from optimize.distill.student import make_student
+from optimize.models.checkpoint import CheckpointError, load_backbone, load_tokenizer, locate
+from optimize.models.encoder import StudentError, chosen_layers, keep_layers, parameter_count
 from optimize.settings.training import StudentSettings
 
 SIZES = {

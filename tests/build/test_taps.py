@@ -15,9 +15,10 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from optimize.build.schedule import parameter_groups
-from optimize.build.student import StudentError, set_dropout
-from optimize.build.taps import Taps, mapped_layers
+from optimize.distill.projections import mapped_layers
+from optimize.models.activations import Taps
+from optimize.models.encoder import StudentError, set_dropout
+from optimize.training.optimizer import parameter_groups
 
 SMALL = {"vocab_size": 40, "num_labels": 3}
 BERT_LIKE = {

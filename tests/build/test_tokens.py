@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.build import checkpoint
-from optimize.build.store import Ragged, Rows, padded
-from optimize.build.tokens import LengthBatches, token_batches, tokenise
+from optimize.data.arrays import Ragged, Rows, padded
+from optimize.models import checkpoint
+from optimize.training.batches import LengthBatches, token_batches
+from optimize.training.tokens import tokenise
 
 TEXTS = ("track my parcel", "refund", "cancel the order please today")
 lengths = st.lists(st.integers(1, 128), min_size=1, max_size=200).map(np.asarray)
@@ -19,7 +20,7 @@ def tokenizer(tiny_backbone):
 
 
 def test_tokens_are_the_tokenizers_own(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("optimize.build.tokens.CHUNK", 2)
+    monkeypatch.setattr("optimize.training.tokens.CHUNK", 2)
     tokens = tokenise(iter(TEXTS), tokenizer, 6, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.npy", "offsets.npy"]
     rows = np.array([2, 0])

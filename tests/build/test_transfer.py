@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.build import checkpoint, data
-from optimize.build.augment import augmented, nearest_words
-from optimize.build.losses import UNLABELLED
-from optimize.build.sources import DataError
-from optimize.build.transfer import TransferSet, word_replacements, write_transfer_set
+from optimize.data import load as data
+from optimize.data.augment import augmented
+from optimize.data.splits import UNLABELLED, DataError
+from optimize.data.transfer_set import TransferSet, write_transfer_set
+from optimize.models import checkpoint
+from optimize.models.embeddings import nearest_words, word_replacements
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import DistillSettings
 

@@ -11,8 +11,8 @@ import optuna
 from transformers import TrainerControl, TrainerState
 
 from optimize import settings
-from optimize.build.tune import TuneError, _Watch, changed, front, recipe_toml, suggest, tune
 from optimize.cli import main
+from optimize.pipeline.tune import TuneError, _Watch, changed, front, recipe_toml, suggest, tune
 
 SEARCH = [
     "tune.trials=3",
@@ -51,7 +51,7 @@ def test_a_study_has_the_trials_asked_for_and_goes_on(chosen, tiny_cache, tmp_pa
 
 
 def test_command_leaves_a_recipe_that_can_be_built(tiny_recipe, tiny_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("optimize.build.stages.default_root", lambda: tiny_cache)
+    monkeypatch.setattr("optimize.pipeline.stages.default_root", lambda: tiny_cache)
     monkeypatch.chdir(tmp_path)
     overrides = [part for item in SEARCH for part in ("--set", item)]
     assert main(["tune", "--recipe", str(tiny_recipe), *overrides]) == 0
@@ -67,7 +67,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from optimize import settings
-from optimize.build.tune import tune
+from optimize.pipeline.tune import tune
 chosen, _ = settings.load(sys.argv[1], None, sys.argv[4:])
 tune(chosen, sys.argv[2], "s", lambda line: None, Path(sys.argv[3]))
 """
@@ -78,7 +78,7 @@ def test_two_processes_share_a_study(tiny_recipe, tiny_cache, tiny_kit, tmp_path
     command = [sys.executable, "-c", WORKER, str(tiny_recipe), storage, str(tiny_cache), *SEARCH]
     both = [subprocess.Popen([*command, "tune.trials=2"]) for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
-    from optimize.build.tune import storage_of
+    from optimize.pipeline.tune import storage_of
 
     study = optuna.load_study(study_name="s", storage=storage_of(storage))
     done = [trial for trial in study.trials if trial.state.is_finished()]
@@ -87,7 +87,7 @@ def test_two_processes_share_a_study(tiny_recipe, tiny_cache, tiny_kit, tmp_path
 
 def test_study_with_other_objectives_is_refused(chosen, tiny_cache, tmp_path):
     storage = f"journal:{tmp_path / 'journal.log'}"
-    from optimize.build.tune import storage_of
+    from optimize.pipeline.tune import storage_of
 
     optuna.create_study(storage=storage_of(storage), study_name="s", direction="maximize")
     with pytest.raises(TuneError, match="has 1 objectives, this recipe 2"):

@@ -260,5 +260,8 @@ def test_percentile_interval_is_the_central_share():
 
 def test_importing_does_not_import_scipy():
     code = "import sys, optimize.judge.statistics.sequential;"
-    code += "import optimize.judge.statistics.proportions as p; p.tango_noninferior(0, 0, 299, 0.01); sys.exit('scipy' in sys.modules)"
+    code += (
+        "import optimize.judge.statistics.proportions as p; p.tango_noninferior(0, 0, 299, 0.01);"
+    )
+    code += "sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

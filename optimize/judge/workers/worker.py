@@ -45,7 +45,7 @@ class TorchClassifier:
         from transformers import AutoModelForSequenceClassification
 
         # A model type that transformers lacks; it needs torch, as all of this class does.
-        from optimize.build import pooling  # noqa: F401
+        from optimize.models import mean_pooled_bert as pooling  # noqa: F401
 
         torch.set_num_threads(threads)
         self._manifest = read_manifest(folder)

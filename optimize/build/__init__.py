@@ -1,1 +1,0 @@
-"""Stages that make models. Needs the extra ``build`` (torch, transformers, datasets, optimum)."""

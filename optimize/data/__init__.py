@@ -1,0 +1,1 @@
+"""Any source to checked splits, and the transfer set; never torch."""

@@ -1,0 +1,137 @@
+"""Distillation: a Trainer whose loss mixes the labels with what the teacher said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from optimize.data.splits import Split
+from optimize.distill import losses
+from optimize.distill.projections import project, remove_projections, tap_student
+from optimize.models.activations import Taps
+from optimize.settings.training import DistillSettings
+from optimize.training.cross_entropy import hard_label_loss
+from optimize.training.dataset import Lessons
+from optimize.training.evaluation import PaddingCollator, tokenised
+from optimize.training.run import Run, callbacks
+from optimize.training.trainer import LessonTrainer
+
+
+class DistillationTrainer(LessonTrainer):
+    """Trains a student on batches that carry what the teacher said of them.
+
+    A batch without ``teacher_logits``, as in evaluation, is scored by cross-entropy alone.
+
+    Args:
+        settings: the losses, their weights and the schedule.
+        lessons: what to learn from.
+        **kwargs: as for :class:`LessonTrainer`.
+
+    Raises:
+        DistillError: a loss asks for states that the targets do not hold or that do not fit.
+    """
+
+    def __init__(self, *, settings: DistillSettings, lessons: Lessons, **kwargs: Any) -> None:
+        # Before the optimizer and the averaged copy are made, which take in the projections.
+        self._taps = tap_student(kwargs["model"], settings, lessons)
+        super().__init__(settings=settings, lessons=lessons, **kwargs)
+
+    def reads_first_token(self) -> bool:
+        """Whether no loss reads what the last layer makes of the other tokens."""
+        return not (self.settings.hidden or self.settings.relations)
+
+    def taught_loss(
+        self, logits: Tensor, labels: Tensor, teacher: dict[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        """The weighted sum of all losses; in the first epochs that of the inner states alone."""
+        total = logits.new_zeros(())
+        if (self.state.epoch or 0.0) >= self.settings.representation_epochs:
+            total = total + self._logit_terms(logits, teacher["logits"], labels)
+        if self._taps is not None:
+            total = total + self._state_terms(self._taps, teacher, mask)
+            self._taps.clear()
+        return total
+
+    def _logit_terms(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        settings, temperature = self.settings, self.settings.temperature
+        total = logits.new_zeros(())
+        if settings.alpha:
+            total = total + settings.alpha * hard_label_loss(logits, labels)
+        if settings.kl and settings.alpha < 1:
+            weight = (1 - settings.alpha) * settings.kl
+            total = total + weight * losses.soft_target_loss(logits, teacher, temperature)
+        if settings.decoupled:
+            decoupled = losses.decoupled_loss(logits, teacher, temperature, settings.non_target)
+            total = total + settings.decoupled * decoupled
+        if settings.logits:
+            total = total + settings.logits * losses.logit_loss(logits, teacher)
+        return total
+
+    def _state_terms(self, taps: Taps, teacher: dict[str, Tensor], mask: Tensor) -> Tensor:
+        settings, student = self.settings, self.own
+        total = teacher["logits"].new_zeros(())
+        if settings.pooled or settings.cosine:
+            ours = project(student, "pooled", taps.pooled)
+            if settings.pooled:
+                total = total + settings.pooled * losses.pooled_loss(ours, teacher["pooled"])
+            if settings.cosine:
+                total = total + settings.cosine * losses.cosine_loss(ours, teacher["pooled"])
+        if settings.hidden:
+            layers = [
+                project(student, f"hidden{place}", state) for place, state in enumerate(taps.hidden)
+            ]
+            theirs = teacher["hidden"].chunk(len(layers), dim=-1)
+            total = total + settings.hidden * losses.hidden_loss(layers, theirs, mask)
+        if settings.relations:
+            relation = losses.relation_loss(
+                [state.float() for state in taps.relations],
+                teacher["relations"].chunk(3, dim=-1),
+                mask,
+                settings.relation_heads,
+            )
+            total = total + settings.relations * relation
+        return total
+
+    def untap(self) -> None:
+        """Leave the student as one would ship it: without hooks and projections."""
+        if self._taps is not None:
+            self._taps.remove()
+        remove_projections(self.own)
+
+
+def distill(
+    settings: DistillSettings,
+    student: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    lessons: Lessons,
+    validation: Split,
+    max_length: int,
+    run: Run,
+) -> PreTrainedModel:
+    """Train the student on the transfer set and what the teacher said of it.
+
+    Args:
+        settings: losses and training.
+        student: model and its tokenizer; the model is trained in place.
+        lessons: what it learns from.
+        validation: chooses the epoch that is kept, unless weights are averaged.
+        max_length: longest input in tokens.
+        run: where it works, with whom, and who is told.
+
+    Raises:
+        DistillError: a loss asks for states that the targets do not hold or that do not fit.
+    """
+    model, tokenizer = student
+    trainer = DistillationTrainer(
+        settings=settings,
+        lessons=lessons,
+        run=run,
+        model=model,
+        eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
+        data_collator=PaddingCollator(tokenizer),
+        callbacks=callbacks(settings, "student", run),
+    )
+    trainer.fit()
+    trainer.untap()
+    return model

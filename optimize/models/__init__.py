@@ -1,0 +1,1 @@
+"""Checkpoints, and what one must know of an encoder's inside."""

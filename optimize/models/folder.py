@@ -1,0 +1,86 @@
+"""Model folders and kits as they are written: files, digests, manifests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME
+from optimize.bundle.manifest import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, Manifest, write_json
+
+
+def library_versions(libraries: Sequence[str]) -> dict[str, str]:
+    """Installed version of each distribution."""
+    return {name: metadata.version(name) for name in libraries}
+
+
+TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")
+EXPORT_LIBRARIES = (*TRAIN_LIBRARIES, "optimum", "optimum-onnx", "onnx", "onnxruntime")
+# Only what one ships counts as a PyTorch model's size; the rest can be made from it.
+SHIPPED = ("config.json", "model.safetensors", TOKENIZER_NAME, "tokenizer_config.json")
+
+
+def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
+    """A PyTorch model with its tokenizer and manifest.
+
+    Args:
+        model: the classifier.
+        tokenizer: its own.
+        folder: an empty one.
+        **fields: what the manifest says beside the files and libraries.
+    """
+    from optimize.models.encoder import parameter_count
+
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        if path.name not in SHIPPED:
+            path.unlink()
+    compact = tokenizer.backend_tokenizer.to_str(pretty=False)
+    (folder / TOKENIZER_NAME).write_text(compact, encoding="utf-8")
+    manifest = Manifest(
+        format="torch",
+        parameters=parameter_count(model),
+        files=entries(folder),
+        libraries=library_versions(TRAIN_LIBRARIES),
+        **fields,
+    )
+    write_json(manifest, folder / MANIFEST_NAME)
+
+
+def derived(folder: Path, source: Manifest, own: dict[str, Any], **changes: Any) -> Manifest:
+    """The manifest of a model made from another one by the settings ``own``."""
+    return msgspec.structs.replace(
+        source,
+        schema_version=BUNDLE_SCHEMAS[-1],
+        inputs=source.inputs | {"model": weights_digest(source)},
+        libraries=library_versions(EXPORT_LIBRARIES),
+        files=entries(folder),
+        recipe=source.recipe | own,
+        **changes,
+    )
+
+
+def weights_digest(manifest: Manifest) -> str:
+    """Digest of a model's weights file, as its manifest has it."""
+    name = next(name for name in (MODEL_NAME, "model.safetensors") if name in manifest.files)
+    return manifest.files[name].sha256
+
+
+def entries(folder: Path) -> dict[str, FileEntry]:
+    """Every file of a folder but its manifest."""
+    paths = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
+    return {path.name: FileEntry.of(path) for path in paths}
+
+
+def link(source: str, target: str) -> None:
+    """A hard link where the file system has them, a copy elsewhere: a kit repeats no bytes."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,101 @@
+"""A BERT that answers from the mean of its tokens instead of the first one.
+
+Sentence encoders learn with the mean of all tokens as the embedding of a text (Reimers and Gurevych
+2019, "Sentence-BERT", section 3); what they leave at the first token was not trained. A student
+made of one keeps what it knows if its head reads the same. transformers has no such BERT, so it has
+a model type of its own: a library that does not know it refuses the checkpoint, where it would
+answer from the first token otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertPreTrainedModel,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from optimize.models.encoder import StudentError
+
+
+def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:
+    """The same encoder under a new head, which reads the mean of its tokens.
+
+    Args:
+        model: a BERT classifier, which MiniLM, BGE, GTE and E5 are too.
+
+    Raises:
+        StudentError: another family.
+    """
+    if not isinstance(model, BertForSequenceClassification):
+        raise StudentError(
+            f'student.pooling = "mean" needs a BERT, and the student is a {type(model).__name__}; '
+            "leave it out"
+        )
+    config = model.config.to_dict()
+    del config["model_type"], config["architectures"]
+    made = MeanPooledBert(MeanPooledBertConfig(**config))
+    weights = model.bert.state_dict()
+    made.bert.load_state_dict({name: weights[name] for name in made.bert.state_dict()})
+    return made
+
+
+class MeanPooledBertConfig(BertConfig):
+    """A BERT's, under another model type."""
+
+    model_type = "mean-pooled-bert"
+
+
+class MeanPooledBert(BertPreTrainedModel):
+    """BERT, the mean of its last states, and a linear head.
+
+    Args:
+        config: of the encoder, with its labels.
+    """
+
+    config_class = MeanPooledBertConfig
+
+    def __init__(self, config: MeanPooledBertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits of shape (batch, labels), and their cross-entropy where labels are given.
+
+        Args:
+            input_ids: shape (batch, tokens).
+            attention_mask: 1 at a token, 0 at padding, shape (batch, tokens).
+            token_type_ids: shape (batch, tokens).
+            labels: class ids, shape (batch,).
+        """
+        states = self.bert(
+            input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).last_hidden_state
+        share = attention_mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * share).sum(dim=1) / share.sum(dim=1)
+        logits = self.classifier(self.dropout(pooled))
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
+
+
+AutoConfig.register(MeanPooledBertConfig.model_type, MeanPooledBertConfig)
+AutoModelForSequenceClassification.register(MeanPooledBertConfig, MeanPooledBert)

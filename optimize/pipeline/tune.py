@@ -1,0 +1,200 @@
+"""Search for the recipe whose student answers best for its size, with Optuna.
+
+A trial is one student, built by the same cached stages as any other. All that is chosen is chosen
+on the validation split. Several processes and machines work on one study through its storage.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from optimize.bundle.folder import read_manifest
+from optimize.pipeline.graph import Stages
+from optimize.pipeline.stages import Tell
+from optimize.settings.load import parse
+from optimize.settings.recipe import Settings
+from optimize.training.predict import logits_of
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "journal:"
+# Trials that must have come as far before one is stopped for being below their median.
+LEAST_RIVALS = 4
+Direction = Literal["maximize", "minimize"]
+
+
+class TuneError(ValueError):
+    """A search that cannot be run; the message says why and what to do."""
+
+
+def storage_of(spec: str) -> Any:
+    """The storage of a study: ``journal:FILE``, or the URL of a database."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if not spec.startswith(JOURNAL):
+        return spec
+    path = Path(spec.removeprefix(JOURNAL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def tune(
+    settings: Settings,
+    storage: str,
+    study_name: str,
+    tell: Tell,
+    cache_root: Path | None = None,
+) -> optuna.Study:
+    """Run trials until the study has as many as the recipe asks for.
+
+    Args:
+        settings: the recipe; its table ``[tune]`` says what is searched, and how long.
+        storage: see :func:`storage_of`; a study that is there already goes on.
+        study_name: several studies can share a storage.
+        tell: told one line a trial.
+        cache_root: where stages are kept; by default the user's cache folder.
+
+    Raises:
+        TuneError: the stored study has other objectives than this recipe.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions: list[Direction] = ["maximize"]
+    if len(settings.tune.layers) > 1:
+        directions.append("minimize")
+    study = optuna.create_study(
+        storage=storage_of(storage),
+        study_name=study_name,
+        directions=directions,
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=settings.distill.seed),
+    )
+    if len(study.directions) != len(directions):
+        raise TuneError(
+            f"the study {study_name!r} in {storage} has {len(study.directions)} objectives, this "
+            f"recipe {len(directions)}; choose another --study"
+        )
+    counted = (TrialState.COMPLETE, TrialState.PRUNED)
+
+    def objective(trial: optuna.Trial) -> tuple[float, ...]:
+        return _run_trial(trial, settings, directions, tell, cache_root)
+
+    if len(study.get_trials(states=counted)) < settings.tune.trials:
+        stop = optuna.study.MaxTrialsCallback(settings.tune.trials, states=counted)
+        study.optimize(objective, callbacks=[stop])
+    return study
+
+
+def _run_trial(
+    trial: optuna.Trial,
+    settings: Settings,
+    directions: list[Direction],
+    tell: Tell,
+    cache_root: Path | None,
+) -> tuple[float, ...]:
+    changes = suggest(trial, settings)
+    stages = Stages(changed(settings, changes), tell, cache_root)
+    stages.watch = (_Watch(trial),)
+    words = ", ".join(f"{key} = {value:.4g}" for key, value in trial.params.items())
+    tell(f"trial {trial.number}: {words}")
+    folder = stages.student()
+    parameters = read_manifest(folder).parameters
+    validation = stages.splits.validation
+    answers = logits_of(folder, validation.texts).argmax(axis=1)
+    accuracy = float((answers == validation.labels).mean())
+    tell(f"trial {trial.number}: validation accuracy {accuracy:.4f}, {parameters:,} parameters")
+    return (accuracy, float(parameters))[: len(directions)]
+
+
+def suggest(trial: optuna.Trial, settings: Settings) -> dict[str, Any]:
+    """The changes to a recipe that a trial tries: by table and key."""
+    search, distill, student = settings.tune, {}, {}
+    for key in ("temperature", "alpha", "learning_rate", "pooled", "cosine", "decoupled"):
+        span = getattr(search, key)
+        if span is not None:
+            log = key == "learning_rate"
+            distill[key] = trial.suggest_float(key, *span, log=log)
+    if len(search.layers) > 1:
+        student["layers"] = trial.suggest_categorical("layers", list(search.layers))
+    elif search.layers:
+        student["layers"] = search.layers[0]
+    return {"distill": distill, "student": student}
+
+
+def changed(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The recipe with those changes."""
+    table = settings.model_dump()
+    for name, values in changes.items():
+        table[name] = table[name] | dict(values)
+    return parse(table, "a trial's recipe")
+
+
+class _Watch(TrainerCallback):
+    """Notes a trial's accuracy epoch by epoch, and stops one that falls behind.
+
+    Optuna's own pruners know a single objective only. Here a trial's rivals are those that came as
+    far with at most as many parameters: below their median it could not join the front.
+    """
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        import optuna
+
+        accuracy = (metrics or {})["eval_accuracy"]
+        key = f"epoch {round(state.epoch or 0)}"
+        size = sum(weight.numel() for weight in model.parameters())
+        self._trial.set_user_attr("parameters", size)
+        self._trial.set_user_attr(key, accuracy)
+        rivals = [
+            rival.user_attrs[key]
+            for rival in self._trial.study.get_trials(deepcopy=False)
+            if rival.number != self._trial.number
+            and key in rival.user_attrs
+            and rival.user_attrs["parameters"] <= size
+        ]
+        if len(rivals) >= LEAST_RIVALS and accuracy < statistics.median(rivals):
+            raise optuna.TrialPruned(f"below the median of {len(rivals)} at {key}")
+
+
+def front(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that no other beats in accuracy and size, the most accurate first."""
+    return sorted(study.best_trials, key=lambda trial: (-trial.values[0], trial.number))
+
+
+def recipe_toml(trial: optuna.trial.FrozenTrial, base: str | None) -> str:
+    """A trial as a recipe that extends the one it was searched from.
+
+    Args:
+        trial: one of a study.
+        base: that recipe; ``None`` where it is the project's own, whose tables these then are.
+    """
+    params = dict(trial.params)
+    prefix = "tool.optimize." if base is None else ""
+    lines = [
+        f"# Trial {trial.number}: validation accuracy {trial.values[0]:.4f}, chosen on validation.",
+        "# For pyproject.toml, in place of what stands there." if base is None else "",
+        "" if base is None else f'extends = "{base}"',
+    ]
+    if "layers" in params:
+        lines += ["", f"[{prefix}student]", f"layers = {params.pop('layers')}"]
+    lines += ["", f"[{prefix}distill]", *(f"{key} = {value!r}" for key, value in params.items())]
+    return "\n".join(lines) + "\n"

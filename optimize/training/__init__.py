@@ -1,0 +1,1 @@
+"""The Trainer that teacher and student share."""

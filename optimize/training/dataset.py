@@ -1,0 +1,77 @@
+"""What a model learns from, batch by batch: tokens, labels, and what a teacher said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from optimize.data.arrays import padded
+from optimize.training.batches import LengthBatches
+from optimize.training.profile import Profile
+from optimize.training.soft_targets import Targets
+from optimize.training.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a student learns from, row by row.
+
+    Attributes:
+        tokens: texts by the student's tokenizer: the transfer set, and copies of some of it.
+        labels: class ids, a text of the transfer set each; :data:`optimize.data.splits.UNLABELLED`
+            where there is none.
+        targets: what the teacher said; ``None`` where only labels speak.
+        kin: the student began as its teacher, so that states of equal width mean the same.
+        sources: row of the transfer set whose label and targets hold for each text, shape (texts,);
+            ``None`` where each is its own.
+    """
+
+    tokens: Tokens
+    labels: NDArray[np.int64]
+    targets: Targets | None
+    kin: bool = False
+    sources: NDArray[np.int64] | None = None
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Inputs, labels and targets of some texts."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        batch: dict[str, Any] = self.tokens.batch(chosen)
+        if self.sources is not None:
+            chosen = self.sources[chosen]
+        batch["labels"] = torch.from_numpy(self.labels[chosen])
+        if self.targets is None:
+            return batch
+        batch["teacher_logits"] = torch.from_numpy(self.targets.logits[chosen])
+        if self.targets.pooled is not None:
+            batch["teacher_pooled"] = torch.from_numpy(self.targets.pooled[chosen])
+        for name in ("hidden", "relations"):
+            store = getattr(self.targets, name)
+            if store is not None:
+                batch[f"teacher_{name}"] = torch.from_numpy(padded(store[chosen])).float()
+        return batch
+
+
+class LessonLoader(DataLoader[Any]):
+    """Batches of lessons; Trainer tells it the epoch."""
+
+    def __init__(self, lessons: Lessons, batches: LengthBatches, profile: Profile) -> None:
+        super().__init__(
+            range(len(lessons.tokens)),  # type: ignore[arg-type]  # a dataset of row numbers
+            batch_sampler=batches,
+            collate_fn=self._collate,
+        )
+        self._lessons, self._batches, self._profile = lessons, batches, profile
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0."""
+        self._batches.set_epoch(epoch)
+
+    def _collate(self, rows: list[int]) -> dict[str, Any]:
+        with self._profile.section("data"):
+            return self._lessons.batch(rows)

@@ -1,0 +1,203 @@
+"""The Trainer that teacher and student share: batches by length, shared among processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PrinterCallback, Trainer
+
+from optimize.models.attention import attention_for
+from optimize.models.first_token import only_first_token
+from optimize.settings.training import TrainingSettings
+from optimize.training.batches import LengthBatches
+from optimize.training.cross_entropy import hard_label_loss
+from optimize.training.dataset import LessonLoader, Lessons
+from optimize.training.evaluation import compute_accuracy
+from optimize.training.optimizer import parameter_groups
+from optimize.training.resume import last_whole_checkpoint
+from optimize.training.run import Run, training_arguments
+
+AVERAGE_NAME = "average.safetensors"
+
+
+class LessonTrainer(Trainer):
+    """Trains on lessons; by itself, on their labels alone.
+
+    Args:
+        settings: batches, learning rates and averaging.
+        lessons: what to learn from.
+        run: where it works, with whom, and who is told.
+        **kwargs: as for ``transformers.Trainer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: TrainingSettings,
+        lessons: Lessons,
+        run: Run,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            args=training_arguments(settings, run.work),
+            train_dataset=range(len(lessons.tokens)),
+            compute_metrics=compute_accuracy,
+            **kwargs,
+        )
+        self.settings: Any = settings
+        self.lessons = lessons
+        self.run, self.processes, self.profile = run, run.processes, run.profile
+        self.add_callback(self.profile.callback())
+        self.remove_callback(PrinterCallback)
+        # The loss is a mean over the batch; Trainer must not rescale it by the token count.
+        self.model_accepts_loss_kwargs = False
+        self.own: PreTrainedModel = kwargs["model"]  # never wrapped, unlike Trainer's `model`
+        if settings.freeze_embeddings:
+            self.own.get_input_embeddings().requires_grad_(requires_grad=False)
+        self._average: AveragedModel | None = None
+        if settings.ema:
+            decay = get_ema_multi_avg_fn(settings.ema)
+            self._average = AveragedModel(self.own, multi_avg_fn=decay)
+            self.args.load_best_model_at_end = False  # the average of all epochs is kept
+
+    def fit(self) -> None:
+        """Train, from the last whole checkpoint where a run was interrupted."""
+        with warnings.catch_warnings():
+            # Checkpoints are numbered; that a file system keeps no fine times does not matter.
+            warnings.filterwarnings("ignore", message="mtime may not be reliable")
+            with only_first_token(self.own) if self.reads_first_token() else nullcontext():
+                self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
+
+    def reads_first_token(self) -> bool:
+        """Whether no loss reads what the last layer makes of the other tokens."""
+        return True
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches by length, each shared among the processes."""
+        batches = LengthBatches(
+            self.lessons.tokens.lengths,
+            self.settings.batch_size,
+            self.settings.seed,
+            self.processes.rank,
+            self.processes.count,
+        )
+        return LessonLoader(self.lessons, batches, self.profile)
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        """Fused AdamW whose learning rate falls from layer to layer where the recipe says so."""
+        if self.optimizer is None:
+            settings = self.settings
+            groups = parameter_groups(
+                self.own, settings.learning_rate, settings.layer_decay, settings.weight_decay
+            )
+            self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        return self.optimizer
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
+        """One step, timed; the average takes up the weights that the step before has left."""
+        if self._average is not None and self.state.global_step:
+            self._average.update_parameters(self.own)
+        with self.profile.section("backward"):  # less the forward pass inside it
+            return super().training_step(model, inputs, *rest)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Loss of one batch, and the model's outputs when asked for."""
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        teacher = {
+            name.removeprefix("teacher_"): inputs.pop(name)
+            for name in list(inputs)
+            if name.startswith("teacher_")
+        }
+        attention = attention_for(inputs["input_ids"].shape[1])
+        with self.profile.section("forward"), attention:
+            outputs = model(**inputs)
+            logits = outputs.logits.float()
+            if teacher:
+                loss = self.taught_loss(logits, labels, teacher, inputs["attention_mask"])
+            else:
+                loss = hard_label_loss(logits, labels)
+            if model.training:
+                # Gradients are averaged over the processes: a larger share of the batch counts
+                # for more.
+                loss = loss * self._share(len(labels))
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def taught_loss(
+        self, logits: Tensor, labels: Tensor, teacher: dict[str, Tensor], mask: Tensor
+    ) -> Tensor:
+        """The loss of a batch that a teacher has spoken of; here its labels' alone.
+
+        Args:
+            logits: shape (batch, labels).
+            labels: class ids, shape (batch,).
+            teacher: what it said, by name.
+            mask: 1 at a token, 0 at padding, shape (batch, tokens).
+        """
+        return hard_label_loss(logits, labels)
+
+    def _share(self, size: int) -> float:
+        if self.processes.count == 1:
+            return 1.0
+        sizes: Tensor = self.accelerator.gather(torch.tensor([float(size)]))
+        return size * self.processes.count / float(sizes.sum())
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluation of the weights that would be kept, timed."""
+        with self.profile.section("evaluation"), self._averaged():
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, and beside it the average, which a run that resumes needs."""
+        with self.profile.section("checkpoints"):
+            super().save_model(output_dir, _internal_call)
+            if self._average is not None and self.args.should_save and output_dir is not None:
+                state = {name: tensor.contiguous() for name, tensor in self._averages().items()}
+                save_file(state, Path(output_dir, AVERAGE_NAME))
+
+    def train(  # type: ignore[override]  # the rest is passed on as it is
+        self, resume_from_checkpoint: Any = None, **kwargs: Any
+    ) -> Any:
+        """Train; the average goes on from the checkpoint's, and is what the model ends with."""
+        if self._average is not None and resume_from_checkpoint is not None:
+            stored = load_file(Path(resume_from_checkpoint, AVERAGE_NAME))
+            self._average.module.load_state_dict(stored, strict=False)
+            self._average.n_averaged.fill_(1)
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self._average is not None:
+            self._average.update_parameters(self.own)
+            self.own.load_state_dict(self._averages(), strict=False)
+        return result
+
+    def _averages(self) -> dict[str, Tensor]:
+        if self._average is None:
+            return {}
+        return {name: value.detach() for name, value in self._average.module.named_parameters()}
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model with averaged weights, and its own again afterwards."""
+        if self._average is None or not self.state.global_step:
+            yield
+            return
+        before = {name: value.detach().clone() for name, value in self.own.named_parameters()}
+        self.own.load_state_dict(self._averages(), strict=False)
+        try:
+            yield
+        finally:
+            self.own.load_state_dict(before, strict=False)
