@@ -14,7 +14,7 @@ from optimize.judge.run import judge
 
 pytest_plugins = "pytester"
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RECIPE = """
 [judge]
 variants = ["teacher-onnx", "student-onnx", "student-int8"]
