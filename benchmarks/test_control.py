@@ -3,14 +3,14 @@
 import math
 import warnings
 
-from optimize.judge.gates.control import doubt_of
+from optimize.judge.gates.control import widening_of
 from optimize.judge.reports.tables import control_words
 
 
 def test_control(report, undecided):
     assert report.controls, "the A/A control was not measured"
     for control in report.controls:
-        if not math.isfinite(doubt_of(control)):
+        if not math.isfinite(widening_of(control)):
             undecided(control_words(control))
         elif not control.holds:
             warnings.warn(control_words(control), stacklevel=1)

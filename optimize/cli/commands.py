@@ -72,15 +72,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     chosen, source = _settings(arguments)
     tell = Teller()
-    rival = None
+    against = None
     kit = read_kit(build(chosen, tell))
     if arguments.baseline is not None:
         candidate = chosen.regression.candidate
         found = baseline.find(arguments.baseline, candidate)
         options = _recipe_options(arguments)
-        kit, rival = baseline.with_baseline(kit, found, candidate, options, tell)
+        kit, against = baseline.with_baseline(kit, found, candidate, options, tell)
         chosen = against_baseline(chosen, stored=found.report is not None)
-    report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, rival)
+    report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, against)
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))

@@ -1,4 +1,4 @@
-"""What the losses on inner states need on the student: taps, and projections to other widths."""
+"""What losses on inner states need on the student: hooks, and projections to other widths."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from optimize.data.arrays import Ragged
-from optimize.models.activations import Taps
+from optimize.models.activations import Activations
 from optimize.models.encoder import layer_stack
 from optimize.settings.training import DistillSettings
-from optimize.training.dataset import Lessons
-from optimize.training.soft_targets import Targets
+from optimize.training.dataset import TrainingSet
+from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import Tokens
 
 
@@ -28,10 +28,10 @@ class DistillError(ValueError):
     """A loss that the stored targets or the two models do not allow; says which and why."""
 
 
-def tap_student(
-    student: PreTrainedModel, settings: DistillSettings, lessons: Lessons
-) -> Taps | None:
-    """Taps for the losses on inner states, and on the student the projections that they need.
+def observe_student(
+    student: PreTrainedModel, settings: DistillSettings, training_set: TrainingSet
+) -> Activations | None:
+    """Hooks for the losses on inner states, and on the student the projections that they need.
 
     Projections are parts of the student, so that optimizer and checkpoints know them. There is
     none where the student began as its teacher and the widths are equal: then states of both mean
@@ -40,26 +40,26 @@ def tap_student(
     Raises:
         DistillError: a loss asks for states that the targets do not hold or that do not fit.
     """
-    targets = lessons.targets
+    targets = training_set.targets
     if targets is None or not settings.reads_representations:
         return None
     depth = len(layer_stack(student)[2]) if settings.hidden or settings.relations else 0
     hidden = tuple(range(1, depth + 1)) if settings.hidden else ()
-    taps = Taps(student, hidden, depth if settings.relations else None)
+    activations = Activations(student, hidden, depth if settings.relations else None)
     widths: dict[str, tuple[int, int]] = {}
     if settings.pooled or settings.cosine:
         if targets.pooled is None:
             raise _without_states("pooled and distill.cosine")
-        widths["pooled"] = (taps.pooled_width, targets.pooled.shape[1])
+        widths["pooled"] = (activations.pooled_width, targets.pooled.shape[1])
     if settings.hidden:
-        theirs = _aligned("hidden", targets, lessons.tokens).values.shape[1] // depth
+        theirs = _aligned("hidden", targets, training_set.tokens).values.shape[1] // depth
         widths |= {f"hidden{place}": (student.config.hidden_size, theirs) for place in range(depth)}
     if settings.relations:
-        _aligned("relations", targets, lessons.tokens)
+        _aligned("relations", targets, training_set.tokens)
     for name, (ours, theirs) in widths.items():
-        if ours != theirs or not lessons.kin:
+        if ours != theirs or not training_set.same_origin:
             setattr(student, _attribute(name), nn.Linear(ours, theirs))
-    return taps
+    return activations
 
 
 def project(student: nn.Module, state: str, tensor: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _without_states(names: str) -> DistillError:
     )
 
 
-def _aligned(name: str, targets: Targets, tokens: Tokens) -> Ragged:
+def _aligned(name: str, targets: SoftTargets, tokens: Tokens) -> Ragged:
     """The teacher's states, token by token those of the student's texts."""
     stored: Ragged | None = getattr(targets, name)
     if stored is None:

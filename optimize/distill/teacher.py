@@ -7,11 +7,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 from optimize.data.splits import Split
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.settings.training import TeacherSettings
-from optimize.training.dataset import Lessons
+from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
 from optimize.training.run import Run, callbacks
 from optimize.training.tokens import tokenise_once
-from optimize.training.trainer import LessonTrainer
+from optimize.training.trainer import ClassifierTrainer
 
 
 def make_teacher(
@@ -37,9 +37,9 @@ def make_teacher(
     model = load_backbone(settings.checkpoint, label_names, settings.revision)
     length = settings.max_length
     tokens = tokenise_once(train.texts, tokenizer, length, run.work / "tokens", run.processes)
-    trainer = LessonTrainer(
+    trainer = ClassifierTrainer(
         settings=settings,
-        lessons=Lessons(tokens, train.labels, None),
+        training_set=TrainingSet(tokens, train.labels, None),
         run=run,
         model=model,
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, length),

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from optimize.data.arrays import Rows
 from optimize.machine import has_fast_bf16
-from optimize.models.activations import Taps
+from optimize.models.activations import Activations
 from optimize.models.attention import attention_for
 from optimize.models.encoder import classification_head
 from optimize.training.batches import TOKENS_PER_BATCH, token_batches
@@ -26,7 +26,7 @@ from optimize.training.soft_targets import (
     POOLED_NAME,
     RELATIONS_NAME,
     STORE_NAME,
-    Targets,
+    SoftTargets,
 )
 from optimize.training.tokens import Tokens
 
@@ -72,11 +72,11 @@ def score(
         processes: several share the batches among them, and all get the same folder.
     """
     processes = processes or Processes()
-    taps = Taps(model, wanted.hidden, wanted.relations)
+    activations = Activations(model, wanted.hidden, wanted.relations)
     if processes.first:
-        _create(model, tokens, folder, wanted, taps.pooled_width)
+        _create(model, tokens, folder, wanted, activations.pooled_width)
     processes.wait()
-    stores = Targets.read(folder)
+    stores = SoftTargets.read(folder)
     batches = token_batches(tokens.lengths, TOKENS_PER_BATCH)[processes.rank :: processes.count]
     done, told, total = 0, time.monotonic(), sum(map(len, batches))
     model.eval()
@@ -85,13 +85,13 @@ def score(
             batch = tokens.batch(chosen)
             with attention_for(batch["input_ids"].shape[1]):
                 logits = model(**batch).logits
-            stores.write(chosen, logits, taps, batch["attention_mask"])
-            taps.clear()
+            stores.write(chosen, logits, activations, batch["attention_mask"])
+            activations.clear()
             done += len(chosen)
             if time.monotonic() > told + TELL_EVERY_S or done == total:
                 told = time.monotonic()
                 tell(f"teacher logits: {done} of {total} texts")
-    taps.remove()
+    activations.remove()
     processes.wait()
 
 

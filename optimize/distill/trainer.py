@@ -9,34 +9,36 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from optimize.data.splits import Split
 from optimize.distill import losses
-from optimize.distill.projections import project, remove_projections, tap_student
-from optimize.models.activations import Taps
+from optimize.distill.projections import observe_student, project, remove_projections
+from optimize.models.activations import Activations
 from optimize.settings.training import DistillSettings
 from optimize.training.cross_entropy import hard_label_loss
-from optimize.training.dataset import Lessons
+from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
 from optimize.training.run import Run, callbacks
-from optimize.training.trainer import LessonTrainer
+from optimize.training.trainer import ClassifierTrainer
 
 
-class DistillationTrainer(LessonTrainer):
+class DistillationTrainer(ClassifierTrainer):
     """Trains a student on batches that carry what the teacher said of them.
 
     A batch without ``teacher_logits``, as in evaluation, is scored by cross-entropy alone.
 
     Args:
         settings: the losses, their weights and the schedule.
-        lessons: what to learn from.
-        **kwargs: as for :class:`LessonTrainer`.
+        training_set: what to learn from.
+        **kwargs: as for :class:`ClassifierTrainer`.
 
     Raises:
         DistillError: a loss asks for states that the targets do not hold or that do not fit.
     """
 
-    def __init__(self, *, settings: DistillSettings, lessons: Lessons, **kwargs: Any) -> None:
+    def __init__(
+        self, *, settings: DistillSettings, training_set: TrainingSet, **kwargs: Any
+    ) -> None:
         # Before the optimizer and the averaged copy are made, which take in the projections.
-        self._taps = tap_student(kwargs["model"], settings, lessons)
-        super().__init__(settings=settings, lessons=lessons, **kwargs)
+        self._activations = observe_student(kwargs["model"], settings, training_set)
+        super().__init__(settings=settings, training_set=training_set, **kwargs)
 
     def reads_first_token(self) -> bool:
         """Whether no loss reads what the last layer makes of the other tokens."""
@@ -49,9 +51,9 @@ class DistillationTrainer(LessonTrainer):
         total = logits.new_zeros(())
         if (self.state.epoch or 0.0) >= self.settings.representation_epochs:
             total = total + self._logit_terms(logits, teacher["logits"], labels)
-        if self._taps is not None:
-            total = total + self._state_terms(self._taps, teacher, mask)
-            self._taps.clear()
+        if self._activations is not None:
+            total = total + self._state_terms(self._activations, teacher, mask)
+            self._activations.clear()
         return total
 
     def _logit_terms(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -69,24 +71,27 @@ class DistillationTrainer(LessonTrainer):
             total = total + settings.logits * losses.logit_loss(logits, teacher)
         return total
 
-    def _state_terms(self, taps: Taps, teacher: dict[str, Tensor], mask: Tensor) -> Tensor:
+    def _state_terms(
+        self, activations: Activations, teacher: dict[str, Tensor], mask: Tensor
+    ) -> Tensor:
         settings, student = self.settings, self.own
         total = teacher["logits"].new_zeros(())
         if settings.pooled or settings.cosine:
-            ours = project(student, "pooled", taps.pooled)
+            ours = project(student, "pooled", activations.pooled)
             if settings.pooled:
                 total = total + settings.pooled * losses.pooled_loss(ours, teacher["pooled"])
             if settings.cosine:
                 total = total + settings.cosine * losses.cosine_loss(ours, teacher["pooled"])
         if settings.hidden:
             layers = [
-                project(student, f"hidden{place}", state) for place, state in enumerate(taps.hidden)
+                project(student, f"hidden{place}", state)
+                for place, state in enumerate(activations.hidden)
             ]
             theirs = teacher["hidden"].chunk(len(layers), dim=-1)
             total = total + settings.hidden * losses.hidden_loss(layers, theirs, mask)
         if settings.relations:
             relation = losses.relation_loss(
-                [state.float() for state in taps.relations],
+                [state.float() for state in activations.relations],
                 teacher["relations"].chunk(3, dim=-1),
                 mask,
                 settings.relation_heads,
@@ -94,17 +99,17 @@ class DistillationTrainer(LessonTrainer):
             total = total + settings.relations * relation
         return total
 
-    def untap(self) -> None:
+    def remove_hooks(self) -> None:
         """Leave the student as one would ship it: without hooks and projections."""
-        if self._taps is not None:
-            self._taps.remove()
+        if self._activations is not None:
+            self._activations.remove()
         remove_projections(self.own)
 
 
 def distill(
     settings: DistillSettings,
     student: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    lessons: Lessons,
+    training_set: TrainingSet,
     validation: Split,
     max_length: int,
     run: Run,
@@ -114,7 +119,7 @@ def distill(
     Args:
         settings: losses and training.
         student: model and its tokenizer; the model is trained in place.
-        lessons: what it learns from.
+        training_set: what it learns from.
         validation: chooses the epoch that is kept, unless weights are averaged.
         max_length: longest input in tokens.
         run: where it works, with whom, and who is told.
@@ -125,7 +130,7 @@ def distill(
     model, tokenizer = student
     trainer = DistillationTrainer(
         settings=settings,
-        lessons=lessons,
+        training_set=training_set,
         run=run,
         model=model,
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
@@ -133,5 +138,5 @@ def distill(
         callbacks=callbacks(settings, "student", run),
     )
     trainer.fit()
-    trainer.untap()
+    trainer.remove_hooks()
     return model

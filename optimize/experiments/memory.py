@@ -41,10 +41,10 @@ def peak_of(texts: int, steps: int, work: Path) -> int:
     from optimize.distill.trainer import DistillationTrainer
     from optimize.machine import peak_rss_bytes
     from optimize.settings.training import DistillSettings
-    from optimize.training.dataset import Lessons
+    from optimize.training.dataset import TrainingSet
     from optimize.training.evaluation import PaddingCollator
     from optimize.training.run import Run
-    from optimize.training.soft_targets import Targets
+    from optimize.training.soft_targets import SoftTargets
     from optimize.training.tokens import tokenise
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -71,7 +71,7 @@ def peak_of(texts: int, steps: int, work: Path) -> int:
     labels = np.full(texts, UNLABELLED, dtype=np.int64)
     trainer = DistillationTrainer(
         settings=settings,
-        lessons=Lessons(tokens, labels, Targets.read(work)),
+        training_set=TrainingSet(tokens, labels, SoftTargets.read(work)),
         run=Run(work / "run", lambda line: None),
         model=model,
         data_collator=PaddingCollator(tokenizer),

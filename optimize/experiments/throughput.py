@@ -102,14 +102,14 @@ class OurWay:
         stages, settings = self._stages, self._stages.settings
         names, seed = stages.splits.label_names, settings.distill.seed
         student = make_student(settings.student, str(stages.teacher()), names, seed)
-        lessons = stages.lessons(
-            student[1], self._texts, self._store, self._work / "lessons", settings.distill
+        training_set = stages.training_set(
+            student[1], self._texts, self._store, self._work / "training_set", settings.distill
         )
         clock = _Clock()
         run = Run(self._work / "run", lambda line: None, watch=(clock,))
         trainer = DistillationTrainer(
             settings=settings.distill,
-            lessons=lessons,
+            training_set=training_set,
             run=run,
             model=student[0],
             data_collator=PaddingCollator(student[1]),
@@ -121,7 +121,7 @@ class OurWay:
         trainer.args.load_best_model_at_end = False
         trainer.fit()
         share = self._steps / len(trainer.get_train_dataloader())
-        return share * len(lessons.tokens) / clock.seconds
+        return share * len(training_set.tokens) / clock.seconds
 
 
 class _Clock(TrainerCallback):

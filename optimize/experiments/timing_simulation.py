@@ -252,20 +252,22 @@ def simulate(model: NoiseModel, runs: int, seed: int) -> ModelResult:
     unchanged = replicate_log_ratios(rng, model, 1.0, shape)
     slower = replicate_log_ratios(rng, model, SLOWDOWN, shape)
     control = replicate_log_ratios(rng, model, 1.0, shape)
-    doubts = [sequential_timing(run, 0.0, TIMING_GATES).interval.doubt for run in control]
+    widenings = [
+        sequential_timing(run, 0.0, TIMING_GATES).interval.distance_from_zero for run in control
+    ]
     return ModelResult(
         name=model.name,
         sd_log=float(unchanged.std()),
-        unchanged=verdict_shares(unchanged, doubts),
-        slower=verdict_shares(slower, doubts),
+        unchanged=verdict_shares(unchanged, widenings),
+        slower=verdict_shares(slower, widenings),
     )
 
 
-def verdict_shares(log_ratios: Floats, doubts: Sequence[float]) -> dict[Verdict, float]:
-    """Share of each verdict among runs, the rows, each with the doubt of its control."""
+def verdict_shares(log_ratios: Floats, widenings: Sequence[float]) -> dict[Verdict, float]:
+    """Share of each verdict among runs, the rows, each widened by its control."""
     counts = Counter(
-        sequential_timing(run, LIMIT_LOG, TIMING_GATES, doubt_log=doubt).verdict
-        for run, doubt in zip(log_ratios, doubts, strict=True)
+        sequential_timing(run, LIMIT_LOG, TIMING_GATES, widening_log=widening).verdict
+        for run, widening in zip(log_ratios, widenings, strict=True)
     )
     verdicts: tuple[Verdict, ...] = ("pass", "fail", "inconclusive")
     return {verdict: counts[verdict] / len(log_ratios) for verdict in verdicts}

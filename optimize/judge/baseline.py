@@ -17,7 +17,7 @@ from filelock import FileLock
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit
 from optimize.judge.records import Report, read_report
-from optimize.judge.run import Rival
+from optimize.judge.run import HeldAgainst
 from optimize.settings.gates import BASELINE
 
 GIT = "git:"
@@ -73,7 +73,7 @@ def find(spec: str, variant: str) -> Baseline:
 
 def with_baseline(
     kit: Kit, baseline: Baseline, variant: str, arguments: Sequence[str], tell: Tell
-) -> tuple[Kit, Rival]:
+) -> tuple[Kit, HeldAgainst]:
     """The kit with the variant ``baseline`` where that is a bundle, built here if need be.
 
     Raises:
@@ -85,7 +85,7 @@ def with_baseline(
         bundle = build(baseline.commit, variant, arguments, tell)
     if bundle is not None:
         kit = kit.with_bundle(bundle, BASELINE)
-    return kit, Rival(baseline.source, baseline.report)
+    return kit, HeldAgainst(baseline.source, baseline.report)
 
 
 def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Path:

@@ -60,7 +60,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Rival:
+class HeldAgainst:
     """The baseline of a run.
 
     Attributes:
@@ -78,7 +78,7 @@ def judge(
     source: str,
     mode: Mode,
     tell: Tell,
-    rival: Rival | None = None,
+    against: HeldAgainst | None = None,
 ) -> Report:
     """Measure every variant of a kit and decide every gate.
 
@@ -88,9 +88,9 @@ def judge(
         source: where the settings came from, for the report.
         mode: ``quick`` takes three replicates and says so.
         tell: told the progress.
-        rival: the baseline, where there is one.
+        against: the baseline, where there is one.
     """
-    return _Run(kit, settings, source, mode, tell, rival).report()
+    return _Run(kit, settings, source, mode, tell, against).report()
 
 
 class _Run:
@@ -103,10 +103,10 @@ class _Run:
         source: str,
         mode: Mode,
         tell: Tell,
-        rival: Rival | None,
+        against: HeldAgainst | None,
     ) -> None:
         self.kit, self.settings, self.source = kit, settings, source
-        self.mode, self.tell, self.rival = mode, tell, rival
+        self.mode, self.tell, self.against = mode, tell, against
         self.threads = settings.judge.threads or available_cores()
         self.variants: dict[str, Variant] = {
             name: kit.variants[name] for name in settings.judged_variants if name in kit.variants
@@ -173,8 +173,11 @@ class _Run:
             for name, variant in self.variants.items()
             if variant.missing is None
         ]
-        twin = self.variants[self.settings.judge.control]
-        return [*specs, replace(self._spec(twin.name, twin), name=CONTROL, repeats=twin.name)]
+        repeated = self.variants[self.settings.judge.control]
+        return [
+            *specs,
+            replace(self._spec(repeated.name, repeated), name=CONTROL, repeats=repeated.name),
+        ]
 
     def _spec(self, name: str, variant: Variant) -> WorkerSpec:
         spec = WorkerSpec(name, variant.folder, self.threads)
@@ -244,9 +247,9 @@ class _Run:
                     yield name if workload is None else f"{name}[{workload}]"
 
     def _stored(self) -> Stored | None:
-        if self.rival is None or self.rival.report is None:
+        if self.against is None or self.against.report is None:
             return None
-        report = self.rival.report
+        report = self.against.report
         unlike = self._fingerprint().differences(report.fingerprint)
         if report.mode != self.mode:
             unlike.append(f"mode: {report.mode} → {self.mode}")
@@ -269,25 +272,25 @@ class _Run:
         return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
 
     def _baseline_facts(self, evidence: Evidence) -> BaselineFacts | None:
-        if self.rival is None:
+        if self.against is None:
             return None
         before = evidence.predictions.get(BASELINE)
         after = evidence.predictions[self.settings.regression.candidate]
         examples, names = self.examples[self.split], self.kit.manifest.labels
         return BaselineFacts(
-            source=self.rival.source,
-            kind="bundle" if self.rival.report is None else "report",
+            source=self.against.source,
+            kind="bundle" if self.against.report is None else "report",
             model_sha256=evidence.variants[BASELINE].model_sha256,
             unlike=evidence.stored.unlike if evidence.stored else (),
             changes=label_changes(before, after, examples, names) if before else (),
         )
 
     def _controls(self, timing: Timing) -> dict[str, Control]:
-        twin = self.settings.judge.control
+        repeated = self.settings.judge.control
         return {
-            workload: control_of(workload, by[twin], by[CONTROL], self.mode, len(timing.series))
+            workload: control_of(workload, by[repeated], by[CONTROL], self.mode, len(timing.series))
             for workload, by in timing.series.items()
-            if twin in by and CONTROL in by
+            if repeated in by and CONTROL in by
         }
 
     def _predict_all(self, workers: Workers) -> None:

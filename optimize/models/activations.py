@@ -18,7 +18,7 @@ VALUE_NAMES = ("value", "v", "v_lin", "v_proj")
 RELATION_KEYS = ("queries", "keys", "values")
 
 
-class Taps:
+class Activations:
     """Hooks on a model that note its inner states in every forward pass.
 
     Args:

@@ -65,11 +65,11 @@ class TrainingStages(TransferStages):
             pair = make_student(student, str(teacher), names, distill.seed)
             self.tell(f"{name}: {parameter_count(pair[0]):,} parameters")
             length = self.settings.teacher.max_length
-            lessons = self.lessons(pair[1], texts, store, work / "tokens", distill)
+            training_set = self.training_set(pair[1], texts, store, work / "tokens", distill)
             train(
                 distill,
                 pair,
-                lessons,
+                training_set,
                 self.splits.validation,
                 length,
                 self._run(work),
@@ -88,7 +88,7 @@ class TrainingStages(TransferStages):
         )
         return self.stage(name, parts, modules, TRAIN_LIBRARIES, make, together=True)
 
-    def lessons(
+    def training_set(
         self,
         tokenizer: Any,
         texts: Path,
@@ -102,8 +102,8 @@ class TrainingStages(TransferStages):
         """
         from optimize.data.misspell import misspelt_copies
         from optimize.data.transfer_set import TransferSet
-        from optimize.training.dataset import Lessons
-        from optimize.training.soft_targets import Targets
+        from optimize.training.dataset import TrainingSet
+        from optimize.training.soft_targets import SoftTargets
         from optimize.training.tokens import tokenise_once
 
         transfer, labelled = TransferSet(texts), self.splits.train
@@ -117,11 +117,11 @@ class TrainingStages(TransferStages):
             folder,
             self.processes,
         )
-        return Lessons(
+        return TrainingSet(
             tokens,
             labels,
-            Targets.read(store) if store else None,
-            kin=self.settings.student.checkpoint == "teacher",
+            SoftTargets.read(store) if store else None,
+            same_origin=self.settings.student.checkpoint == "teacher",
             # The labelled texts are the transfer set's first.
             sources=np.r_[: len(labels), np.tile(np.r_[: len(labelled)], distill.misspelt)],
         )

@@ -161,7 +161,7 @@ class TransferStages(TeacherStages):
     def _cross_fit(self, transfer: Any, result: Path, work: Path) -> None:
         """Each fold's teacher answers for the training texts that it has not seen."""
         from optimize.data.folds import fold_rows
-        from optimize.training.soft_targets import STORE_NAME, Targets
+        from optimize.training.soft_targets import STORE_NAME, SoftTargets
 
         folds, train = self.settings.distill.folds, self.splits.train
         for fold in range(folds):
@@ -171,7 +171,7 @@ class TransferStages(TeacherStages):
             scorer = self._teacher(f"teacher-fold{fold}", self.settings.teacher, fold)
             self._score(scorer, [train.texts[row] for row in rows], place, place)
             if self.processes.first:
-                Targets.read(result).logits[rows] = Targets.read(place).logits[:]
+                SoftTargets.read(result).logits[rows] = SoftTargets.read(place).logits[:]
                 (place / STORE_NAME).unlink()
         self.processes.wait()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal:"
 # Trials that must have come as far before one is stopped for being below their median.
-LEAST_RIVALS = 4
+LEAST_OTHERS = 4
 Direction = Literal["maximize", "minimize"]
 
 
@@ -141,7 +141,7 @@ def changed(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Set
 class _Watch(TrainerCallback):
     """Notes a trial's accuracy epoch by epoch, and stops one that falls behind.
 
-    Optuna's own pruners know a single objective only. Here a trial's rivals are those that came as
+    Optuna's own pruners know a single objective only. Here a trial's others are those that came as
     far with at most as many parameters: below their median it could not join the front.
     """
 
@@ -164,15 +164,15 @@ class _Watch(TrainerCallback):
         size = sum(weight.numel() for weight in model.parameters())
         self._trial.set_user_attr("parameters", size)
         self._trial.set_user_attr(key, accuracy)
-        rivals = [
-            rival.user_attrs[key]
-            for rival in self._trial.study.get_trials(deepcopy=False)
-            if rival.number != self._trial.number
-            and key in rival.user_attrs
-            and rival.user_attrs["parameters"] <= size
+        others = [
+            other.user_attrs[key]
+            for other in self._trial.study.get_trials(deepcopy=False)
+            if other.number != self._trial.number
+            and key in other.user_attrs
+            and other.user_attrs["parameters"] <= size
         ]
-        if len(rivals) >= LEAST_RIVALS and accuracy < statistics.median(rivals):
-            raise optuna.TrialPruned(f"below the median of {len(rivals)} at {key}")
+        if len(others) >= LEAST_OTHERS and accuracy < statistics.median(others):
+            raise optuna.TrialPruned(f"below the median of {len(others)} at {key}")
 
 
 def front(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

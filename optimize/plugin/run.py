@@ -146,14 +146,16 @@ class Judging:
         kit = read_kit(folder)
         if option("bundle") is not None:
             kit = kit.with_bundle(option("bundle"), "student-int8")
-        rival = None
+        against = None
         if self.baseline is not None:
             candidate = plain.regression.candidate
-            kit, rival = with_baseline(kit, self.baseline, candidate, self._recipe_options(), tell)
+            kit, against = with_baseline(
+                kit, self.baseline, candidate, self._recipe_options(), tell
+            )
         if python is not None:
             kit = kit.under(python)
         mode: Mode = "quick" if option("quick") else "full"
-        report = judge(kit, self.settings, source, mode, tell, rival)
+        report = judge(kit, self.settings, source, mode, tell, against)
         if option("out") is not None:
             from optimize.judge.reports.render import write_report
 

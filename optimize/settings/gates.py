@@ -198,7 +198,7 @@ class Regression(Table):
     """``[regression]``: how much worse than the baseline the candidate may be.
 
     Attributes:
-        candidate: the variant under judgement; the baseline's own one of this name is its rival.
+        candidate: the variant under judgement, held against the baseline's of the same name.
         max_size_growth_pct: more bytes, in percent.
         max_slowdown_pct: more time per call, in percent, on every workload.
         by: another slowdown for a workload or instruction set, as in a gate's table.

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 from optimize.data.arrays import padded
 from optimize.training.batches import LengthBatches
 from optimize.training.profile import Profile
-from optimize.training.soft_targets import Targets
+from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import Tokens
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingSet:
     """What a student learns from, row by row.
 
     Attributes:
@@ -27,15 +27,15 @@ class Lessons:
         labels: class ids, a text of the transfer set each; :data:`optimize.data.splits.UNLABELLED`
             where there is none.
         targets: what the teacher said; ``None`` where only labels speak.
-        kin: the student began as its teacher, so that states of equal width mean the same.
+        same_origin: the student began as its teacher, so that states of equal width mean the same.
         sources: row of the transfer set whose label and targets hold for each text, shape (texts,);
             ``None`` where each is its own.
     """
 
     tokens: Tokens
     labels: NDArray[np.int64]
-    targets: Targets | None
-    kin: bool = False
+    targets: SoftTargets | None
+    same_origin: bool = False
     sources: NDArray[np.int64] | None = None
 
     def batch(self, rows: Sequence[int]) -> dict[str, Any]:
@@ -57,16 +57,16 @@ class Lessons:
         return batch
 
 
-class LessonLoader(DataLoader[Any]):
-    """Batches of lessons; Trainer tells it the epoch."""
+class TrainingLoader(DataLoader[Any]):
+    """Batches of a training set; Trainer tells it the epoch."""
 
-    def __init__(self, lessons: Lessons, batches: LengthBatches, profile: Profile) -> None:
+    def __init__(self, training_set: TrainingSet, batches: LengthBatches, profile: Profile) -> None:
         super().__init__(
-            range(len(lessons.tokens)),  # type: ignore[arg-type]  # a dataset of row numbers
+            range(len(training_set.tokens)),  # type: ignore[arg-type]  # a dataset of row numbers
             batch_sampler=batches,
             collate_fn=self._collate,
         )
-        self._lessons, self._batches, self._profile = lessons, batches, profile
+        self._training_set, self._batches, self._profile = training_set, batches, profile
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0."""
@@ -74,4 +74,4 @@ class LessonLoader(DataLoader[Any]):
 
     def _collate(self, rows: list[int]) -> dict[str, Any]:
         with self._profile.section("data"):
-            return self._lessons.batch(rows)
+            return self._training_set.batch(rows)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from optimize.data.arrays import Ragged, Rows
-from optimize.models.activations import Taps, joined
+from optimize.models.activations import Activations, joined
 
 STORE_NAME = "logits.npy"
 POOLED_NAME = "pooled.npy"
@@ -20,7 +20,7 @@ OFFSETS_NAME = "offsets.npy"
 
 
 @dataclass(frozen=True)
-class Targets:
+class SoftTargets:
     """What the teacher said of the transfer set, row by row.
 
     Attributes:
@@ -36,7 +36,7 @@ class Targets:
     relations: Ragged | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> Targets:
+    def read(cls, folder: Path) -> SoftTargets:
         """What :func:`score` or :func:`import_precomputed` left in a folder."""
 
         def ragged(name: str) -> Ragged | None:
@@ -52,14 +52,21 @@ class Targets:
         )
 
     def write(
-        self, rows: NDArray[np.int64], logits: torch.Tensor, taps: Taps, mask: torch.Tensor
+        self,
+        rows: NDArray[np.int64],
+        logits: torch.Tensor,
+        activations: Activations,
+        mask: torch.Tensor,
     ) -> None:
         """Write one batch."""
         self.logits[rows] = logits.float().numpy()
         if self.pooled is not None:
-            self.pooled[rows] = taps.pooled.float().numpy()
+            self.pooled[rows] = activations.pooled.float().numpy()
         lengths = mask.sum(dim=1).tolist()
-        for store, states in ((self.hidden, taps.hidden), (self.relations, taps.relations)):
+        for store, states in (
+            (self.hidden, activations.hidden),
+            (self.relations, activations.relations),
+        ):
             if store is not None:
                 block = joined(states).half().numpy()
                 store[rows] = [row[:length] for row, length in zip(block, lengths, strict=True)]

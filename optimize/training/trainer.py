@@ -20,7 +20,7 @@ from optimize.models.first_token import only_first_token
 from optimize.settings.training import TrainingSettings
 from optimize.training.batches import LengthBatches
 from optimize.training.cross_entropy import hard_label_loss
-from optimize.training.dataset import LessonLoader, Lessons
+from optimize.training.dataset import TrainingLoader, TrainingSet
 from optimize.training.evaluation import compute_accuracy
 from optimize.training.optimizer import parameter_groups
 from optimize.training.resume import last_whole_checkpoint
@@ -29,12 +29,12 @@ from optimize.training.run import Run, training_arguments
 AVERAGE_NAME = "average.safetensors"
 
 
-class LessonTrainer(Trainer):
-    """Trains on lessons; by itself, on their labels alone.
+class ClassifierTrainer(Trainer):
+    """Trains on a training set; by itself, on its labels alone.
 
     Args:
         settings: batches, learning rates and averaging.
-        lessons: what to learn from.
+        training_set: what to learn from.
         run: where it works, with whom, and who is told.
         **kwargs: as for ``transformers.Trainer``.
     """
@@ -43,18 +43,18 @@ class LessonTrainer(Trainer):
         self,
         *,
         settings: TrainingSettings,
-        lessons: Lessons,
+        training_set: TrainingSet,
         run: Run,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             args=training_arguments(settings, run.work),
-            train_dataset=range(len(lessons.tokens)),
+            train_dataset=range(len(training_set.tokens)),
             compute_metrics=compute_accuracy,
             **kwargs,
         )
         self.settings: Any = settings
-        self.lessons = lessons
+        self.training_set = training_set
         self.run, self.processes, self.profile = run, run.processes, run.profile
         self.add_callback(self.profile.callback())
         self.remove_callback(PrinterCallback)
@@ -84,13 +84,13 @@ class LessonTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches by length, each shared among the processes."""
         batches = LengthBatches(
-            self.lessons.tokens.lengths,
+            self.training_set.tokens.lengths,
             self.settings.batch_size,
             self.settings.seed,
             self.processes.rank,
             self.processes.count,
         )
-        return LessonLoader(self.lessons, batches, self.profile)
+        return TrainingLoader(self.training_set, batches, self.profile)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         """Fused AdamW whose learning rate falls from layer to layer where the recipe says so."""

@@ -53,7 +53,7 @@ def test_copies_are_the_same_for_a_seed_and_differ_from_each_other():
 
 
 @pytest.fixture
-def lessons(tiny_recipe, tmp_path):
+def training_set(tiny_recipe, tmp_path):
     """Of the tiny recipe, with three misspelt copies of each labelled text and two variations."""
     chosen, _ = settings.load(
         str(tiny_recipe), None, ["distill.misspelt=3", "distill.augment=2", "teacher.epochs=1"]
@@ -61,12 +61,12 @@ def lessons(tiny_recipe, tmp_path):
     stages = Stages(chosen, lambda line: None, tmp_path / "cache")
     tokenizer = checkpoint.load_tokenizer(str(stages.teacher()))
     texts, store = stages.transfer(), stages.logits()
-    made = stages.lessons(tokenizer, texts, store, tmp_path / "tokens", chosen.distill)
+    made = stages.training_set(tokenizer, texts, store, tmp_path / "tokens", chosen.distill)
     return made, len(stages.splits.train)
 
 
-def test_a_misspelt_copy_carries_what_its_text_carries(lessons):
-    made, labelled = lessons
+def test_a_misspelt_copy_carries_what_its_text_carries(training_set):
+    made, labelled = training_set
     copies = len(made.tokens) - len(made.labels)
     assert copies == 3 * labelled
     for row in (0, 1, labelled - 1):

@@ -8,7 +8,7 @@ from optimize.distill.teacher_outputs import LogitsError, Wanted, import_precomp
 from optimize.models import checkpoint
 from optimize.models.encoder import classification_head
 from optimize.training.distributed import Processes
-from optimize.training.soft_targets import Targets
+from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import tokenise
 
 TEXTS = ("track my parcel", "refund", "cancel the order please today")
@@ -42,7 +42,7 @@ def direct(teacher, text):
 
 def test_stores_hold_what_the_teacher_says_row_by_row(teacher, tokens, tmp_path, fp32):
     score(teacher[0], tokens, tmp_path, silent, Wanted(hidden=(1, 2), relations=2))
-    targets = Targets.read(tmp_path)
+    targets = SoftTargets.read(tmp_path)
     stored = targets.logits[:]
     assert stored.shape == (3, 3)
     for row, text in enumerate(TEXTS):
@@ -61,7 +61,7 @@ def test_stores_hold_what_the_teacher_says_row_by_row(teacher, tokens, tmp_path,
 def test_states_that_no_loss_asks_for_are_not_stored(teacher, tokens, tmp_path):
     score(teacher[0], tokens, tmp_path, silent)
     assert {path.name for path in tmp_path.glob("*.npy")} == {"logits.npy", "pooled.npy"}
-    assert Targets.read(tmp_path).hidden is None
+    assert SoftTargets.read(tmp_path).hidden is None
 
 
 def test_shared_among_processes_the_store_is_the_same(teacher, tmp_path, fp32, monkeypatch):
@@ -75,7 +75,7 @@ def test_shared_among_processes_the_store_is_the_same(teacher, tmp_path, fp32, m
     score(teacher[0], tokens, tmp_path / "alone", silent)
     for rank in (0, 1):
         score(teacher[0], tokens, tmp_path / "shared", silent, processes=Processes(rank, 2))
-    alone, shared = (Targets.read(tmp_path / name).logits[:] for name in ("alone", "shared"))
+    alone, shared = (SoftTargets.read(tmp_path / name).logits[:] for name in ("alone", "shared"))
     np.testing.assert_array_equal(alone, shared)
 
 
@@ -91,7 +91,7 @@ def precomputed(path, **change):
 def test_precomputed_logits_are_put_in_our_order_of_labels(tmp_path):
     source = precomputed(tmp_path / "l.npz")
     import_precomputed(source, "train", 2, ("a", "b"), tmp_path / "logits.npy")
-    targets = Targets.read(tmp_path)
+    targets = SoftTargets.read(tmp_path)
     assert targets.logits[:].tolist() == [[2.0, 1.0], [4.0, 3.0]]
     assert targets.pooled is None
 

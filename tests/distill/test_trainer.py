@@ -23,11 +23,11 @@ from optimize.models.attention import attention_for
 from optimize.models.encoder import classification_head, layer_stack
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import DistillSettings
-from optimize.training.dataset import Lessons
+from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
 from optimize.training.resume import last_whole_checkpoint
 from optimize.training.run import Run
-from optimize.training.soft_targets import Targets
+from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import tokenise
 
 LENGTH = 32
@@ -52,13 +52,13 @@ def targets_of(labels, folder):
     """A teacher that is sure of these labels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "logits.npy", np.eye(3, dtype=np.float32)[labels] * 8)
-    return Targets.read(folder)
+    return SoftTargets.read(folder)
 
 
-def lessons_of(splits, tokenizer, folder, targets=None, *, kin=False):
+def lessons_of(splits, tokenizer, folder, targets=None, *, same_origin=False):
     tokens = tokenise(splits.train.texts, tokenizer, LENGTH, folder / "tokens")
     targets = targets or targets_of(splits.train.labels, folder)
-    return Lessons(tokens, splits.train.labels, targets, kin)
+    return TrainingSet(tokens, splits.train.labels, targets, same_origin)
 
 
 def run_of(folder, **more):
@@ -69,14 +69,14 @@ def student_of(splits, backbone):
     return checkpoint.load_backbone(str(backbone), splits.label_names)
 
 
-def trained(splits, backbone, folder, targets=None, *, kin=False, watch=(), **change):
+def trained(splits, backbone, folder, targets=None, *, same_origin=False, watch=(), **change):
     tokenizer = checkpoint.load_tokenizer(str(backbone))
     torch.manual_seed(0)
     student = student_of(splits, backbone)
-    lessons = lessons_of(splits, tokenizer, folder, targets, kin=kin)
+    training_set = lessons_of(splits, tokenizer, folder, targets, same_origin=same_origin)
     settings = DistillSettings(**FIXED | change)
     run = run_of(folder, watch=tuple(watch))
-    return distill(settings, (student, tokenizer), lessons, splits.validation, LENGTH, run)
+    return distill(settings, (student, tokenizer), training_set, splits.validation, LENGTH, run)
 
 
 def weights(model):
@@ -91,16 +91,16 @@ def assert_same_weights(ours, theirs):
 
 def test_trainers_loss_is_the_pure_function(splits, tiny_backbone, tokenizer, tmp_path):
     settings = DistillSettings(**FIXED | {"temperature": 3.0, "alpha": 0.3})
-    lessons = lessons_of(splits, tokenizer, tmp_path)
+    training_set = lessons_of(splits, tokenizer, tmp_path)
     trainer = DistillationTrainer(
         settings=settings,
-        lessons=lessons,
+        training_set=training_set,
         run=run_of(tmp_path),
         model=student_of(splits, tiny_backbone),
         data_collator=PaddingCollator(tokenizer),
         eval_dataset=tokenised(splits.validation.texts, None, tokenizer, LENGTH),
     )
-    batch = lessons.batch([2, 0, 1])
+    batch = training_set.batch([2, 0, 1])
     assert batch["teacher_logits"].argmax(dim=1).tolist() == splits.train.labels[[2, 0, 1]].tolist()
     with torch.inference_mode():
         loss, outputs = trainer.compute_loss(trainer.own, batch, return_outputs=True)
@@ -166,7 +166,7 @@ def scored(splits, tiny_kit, tmp_path_factory):
     model, own = checkpoint.load_classifier(teacher), checkpoint.load_tokenizer(teacher)
     tokens = tokenise(splits.train.texts, own, LENGTH, folder / "tokens")
     score(model, tokens, folder, silent, Wanted(hidden=(1, 2), relations=2))
-    return Targets.read(folder)
+    return SoftTargets.read(folder)
 
 
 STATES = (
@@ -224,15 +224,19 @@ def test_student_of_another_width_is_projected(width, splits, scored, tmp_path, 
 
 
 def test_students_of_its_teacher_need_no_projection(splits, tiny_backbone, scored, tmp_path):
-    from optimize.distill.projections import tap_student
+    from optimize.distill.projections import observe_student
 
     tokenizer = checkpoint.load_tokenizer(str(tiny_backbone))
     settings = DistillSettings(**FIXED, pooled=1.0, hidden=1.0)
-    for kin in (True, False):
+    for same_origin in (True, False):
         student = student_of(splits, tiny_backbone)
-        tap_student(student, settings, lessons_of(splits, tokenizer, tmp_path, scored, kin=kin))
+        observe_student(
+            student,
+            settings,
+            lessons_of(splits, tokenizer, tmp_path, scored, same_origin=same_origin),
+        )
         projected = any("projection" in name for name, _ in student.named_children())
-        assert projected is not kin
+        assert projected is not same_origin
 
 
 def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
@@ -242,7 +246,7 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
     short = tokenise(
         splits.train.texts, checkpoint.load_tokenizer(str(tiny_backbone)), 5, tmp_path / "short"
     )
-    lessons = Lessons(short, splits.train.labels, scored)
+    training_set = TrainingSet(short, splits.train.labels, scored)
     student = (
         student_of(splits, tiny_backbone),
         checkpoint.load_tokenizer(str(tiny_backbone)),
@@ -250,9 +254,9 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
     for name in ("hidden", "relations"):
         settings = DistillSettings(**FIXED | {name: 1.0, "relation_heads": 4})
         with pytest.raises(DistillError, match=rf"tokenizers differ. Set distill.{name} = 0"):
-            distill(settings, student, lessons, splits.validation, 5, run_of(tmp_path))
+            distill(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
     settings = DistillSettings(**FIXED, pooled=1.0)
-    distill(settings, student, lessons, splits.validation, 5, run_of(tmp_path))
+    distill(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["pooled", "cosine", "hidden", "relations"])

@@ -13,7 +13,7 @@ from optimize import settings
 from optimize.bundle.manifest import FileEntry
 from optimize.judge import run as measure
 from optimize.judge.kit import read_kit
-from optimize.judge.run import Rival, judge
+from optimize.judge.run import HeldAgainst, judge
 from optimize.judge.workers.process import WorkerSpec
 
 RECIPE = {
@@ -61,15 +61,15 @@ worker.Worker._block = lambda self, name, offset, calls: {"ns": [float("nan")] *
 """
 
 
-def judged(kit, mode="quick", rival=None, **change):
+def judged(kit, mode="quick", against=None, **change):
     plain = settings.parse(RECIPE | change, "test")
-    stored = rival is not None and rival.report is not None
-    chosen = settings.against_baseline(plain, stored=stored) if rival else plain
-    return judge(kit, chosen, "test", mode, lambda line: None, rival)
+    stored = against is not None and against.report is not None
+    chosen = settings.against_baseline(plain, stored=stored) if against else plain
+    return judge(kit, chosen, "test", mode, lambda line: None, against)
 
 
 def paired(kit):
-    return kit.with_bundle(kit.variants["student-int8"].folder, "baseline"), Rival("the same")
+    return kit.with_bundle(kit.variants["student-int8"].folder, "baseline"), HeldAgainst("the same")
 
 
 def verdicts(report):
@@ -93,10 +93,10 @@ def mutate(monkeypatch):
 
 
 def test_lost_answers_never_pass(tiny_kit, mutate):
-    kit, rival = paired(read_kit(tiny_kit))
+    kit, against = paired(read_kit(tiny_kit))
     lost = math.ceil(0.3 * 24)
     mutate(WRONG_ANSWERS.format(count=lost))
-    report = judged(kit, rival=rival, regression={"max_drop_pp": 30.0})
+    report = judged(kit, against=against, regression={"max_drop_pp": 30.0})
     assert verdicts(report)["regression-accuracy"] == "fail"
     assert len(report.baseline.changes) == lost
     assert report.baseline.changes[0].text in kit.examples("test").texts
@@ -114,8 +114,8 @@ def test_padded_bytes_fail(tiny_kit, tmp_path):
     manifest["files"]["tokenizer.json"] = msgspec.to_builtins(FileEntry.of(path))
     (copy / "manifest.json").unlink()
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    kit, rival = paired(kit)
-    report = judged(kit.with_bundle(copy, "student-int8"), rival=rival)
+    kit, against = paired(kit)
+    report = judged(kit.with_bundle(copy, "student-int8"), against=against)
     assert verdicts(report)["regression-size"] == "fail"
 
 
@@ -125,7 +125,7 @@ def stored(tiny_kit):
 
 
 def against(stored, tiny_kit):
-    return judged(read_kit(tiny_kit), rival=Rival("stored", stored))
+    return judged(read_kit(tiny_kit), against=HeldAgainst("stored", stored))
 
 
 def test_deleted_baseline_row_fails(stored, tiny_kit):
@@ -147,17 +147,17 @@ def test_other_texts_are_no_baseline(stored, tiny_kit):
 
 
 def test_nan_in_a_measurement_is_no_pass(tiny_kit, mutate):
-    kit, rival = paired(read_kit(tiny_kit))
+    kit, against = paired(read_kit(tiny_kit))
     mutate(NAN_TIME)
     with pytest.raises(ValueError, match="nan"):
-        judged(kit, rival=rival)
+        judged(kit, against=against)
 
 
 @pytest.mark.slow
 def test_every_tenth_call_doubled_never_passes(tiny_kit, mutate):
     """Exactly +10 % time against a limit of +5 %, by the full sequential rule."""
-    kit, rival = paired(read_kit(tiny_kit))
+    kit, against = paired(read_kit(tiny_kit))
     mutate(EVERY_TENTH_CALL_DOUBLED)
     judge_table = RECIPE["judge"] | {"blocks": 8, "block_ms": 10.0}
-    report = judged(kit, "full", rival, judge=judge_table)
+    report = judged(kit, "full", against, judge=judge_table)
     assert verdicts(report)["regression-speed[typical]"] != "pass"

@@ -33,5 +33,5 @@ def test_a_start_that_is_judged_is_alone_each_time(tiny_kit):
 
 @pytest.mark.torch
 def test_a_control_starts_as_its_twin_does(tiny_kit):
-    twin = {"control": "teacher-torch"}
-    assert crowd(tiny_kit, judge=twin) == {"teacher-torch", "student-torch", CONTROL}
+    repeated = {"control": "teacher-torch"}
+    assert crowd(tiny_kit, judge=repeated) == {"teacher-torch", "student-torch", CONTROL}

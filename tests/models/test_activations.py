@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from optimize.distill.projections import mapped_layers
-from optimize.models.activations import Taps
+from optimize.models.activations import Activations
 from optimize.models.encoder import StudentError, set_dropout
 from optimize.training.optimizer import parameter_groups
 
@@ -54,25 +54,25 @@ def answered(model):
 
 @families
 def test_states_are_the_models_own(model):
-    taps = Taps(model, hidden=(1, 3), relations=3)
+    activations = Activations(model, hidden=(1, 3), relations=3)
     said = answered(model)
-    assert taps.pooled.shape == (2, taps.pooled_width) == (2, 16)
+    assert activations.pooled.shape == (2, activations.pooled_width) == (2, 16)
     for ours, theirs in zip(
-        taps.hidden, (said.hidden_states[1], said.hidden_states[3]), strict=True
+        activations.hidden, (said.hidden_states[1], said.hidden_states[3]), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
-    assert [tuple(state.shape) for state in taps.relations] == [(2, 6, 16)] * 3
-    queries, keys, values = taps.relations
+    assert [tuple(state.shape) for state in activations.relations] == [(2, 6, 16)] * 3
+    queries, keys, values = activations.relations
     assert not torch.allclose(queries, keys)
     assert not torch.allclose(keys, values)
 
 
 @families
 def test_removed_taps_leave_the_model_as_it_was(model):
-    taps = Taps(model, hidden=(1, 2, 3), relations=1)
-    taps.remove()
+    activations = Activations(model, hidden=(1, 2, 3), relations=1)
+    activations.remove()
     answered(model)
-    assert taps.relations == []
+    assert activations.relations == []
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
@@ -80,7 +80,7 @@ def test_removed_taps_leave_the_model_as_it_was(model):
 def test_layer_without_queries_is_refused(model):
     model.bert.encoder.layer[0].attention.self.query = torch.nn.Identity()
     with pytest.raises(StudentError, match=r"set distill\.relations = 0"):
-        Taps(model, relations=1)
+        Activations(model, relations=1)
 
 
 @given(st.integers(1, 12), st.integers(1, 24))

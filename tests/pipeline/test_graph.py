@@ -77,13 +77,13 @@ def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(
     import numpy as np
 
     from optimize.data.folds import fold_rows
-    from optimize.training.soft_targets import Targets
+    from optimize.training.soft_targets import SoftTargets
 
     chosen, _ = settings.load(str(tiny_recipe), None, ["distill.folds=2", "distill.augment=1"])
     stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)
-    crossed = Targets.read(stages.logits()).logits[:]
+    crossed = SoftTargets.read(stages.logits()).logits[:]
     one, _ = settings.load(str(tiny_recipe), None, ["distill.augment=1"])
-    plain = Targets.read(pipeline.Stages(one, lambda line: None, tiny_cache).logits()).logits[:]
+    plain = SoftTargets.read(pipeline.Stages(one, lambda line: None, tiny_cache).logits()).logits[:]
     count = len(stages.splits.train)
     assert len(crossed) == len(plain) > count
     np.testing.assert_array_equal(crossed[count:], plain[count:])

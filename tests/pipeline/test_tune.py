@@ -113,7 +113,7 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "rivals", "stopped"),
+    ("accuracy", "others", "stopped"),
     [
         (0.4, (0.5, 0.6, 0.7, 0.8), True),
         (0.7, (0.5, 0.6, 0.7, 0.8), False),
@@ -121,12 +121,12 @@ class Model:
         (0.4, (), False),
     ],
 )
-def test_a_trial_that_falls_behind_is_stopped(accuracy, rivals, stopped):
+def test_a_trial_that_falls_behind_is_stopped(accuracy, others, stopped):
     study = optuna.create_study(directions=["maximize", "minimize"])
-    for value in rivals:
+    for value in others:
         attributes = {"epoch 1": value, "parameters": 10}
         study.add_trial(optuna.trial.create_trial(values=[value, 10.0], user_attrs=attributes))
-    # A larger model is no rival, however good.
+    # A larger model is no other, however good.
     larger = {"epoch 1": 0.99, "parameters": 11}
     for _ in range(9):
         study.add_trial(optuna.trial.create_trial(values=[0.99, 11.0], user_attrs=larger))

@@ -141,7 +141,7 @@ def test_failed_and_undecided_is_failed(run, measured):
 
 
 def test_control_that_does_not_hold_is_told(run, measured):
-    """Its doubt is in every interval already."""
+    """Its widening is in every interval already."""
     off = {"holds": False, "ratio": 0.95, "interval": Span(low=0.9, high=0.98)}
     broken = tuple(c.model_copy(update=off) for c in measured.controls)
     result = run(report=measured.model_copy(update={"controls": broken}))

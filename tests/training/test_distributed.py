@@ -23,7 +23,7 @@ from optimize.training import trainer
 from optimize.pipeline.graph import Stages
 
 losses = []
-step = trainer.LessonTrainer.training_step
+step = trainer.ClassifierTrainer.training_step
 
 def noted(self, *args):
     loss = step(self, *args)
@@ -31,7 +31,7 @@ def noted(self, *args):
     losses.append(float(every))
     return loss
 
-trainer.LessonTrainer.training_step = noted
+trainer.ClassifierTrainer.training_step = noted
 recipe, cache, out = sys.argv[1:]
 overrides = ["distill.augment=3", "distill.epochs=3", "student.dropout=0.0", "distill.pooled=1.0"]
 overrides += ["distill.precision=fp32"]  # in bfloat16 a sum hangs on its order

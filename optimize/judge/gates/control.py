@@ -39,7 +39,7 @@ def control_of(
     )
 
 
-def doubt_of(control: Control | None) -> float:
+def widening_of(control: Control | None) -> float:
     """How far off the ratios of a run may be, as a log: what every interval is widened by.
 
     Nothing where the A/A control holds. Where it does not, equal workers looked unequal, by up to
@@ -51,27 +51,27 @@ def doubt_of(control: Control | None) -> float:
     if control.holds:
         return 0.0
     ends = (control.interval.low, control.interval.high)
-    return Interval(*(math.log(end) if end else math.nan for end in ends)).doubt
+    return Interval(*(math.log(end) if end else math.nan for end in ends)).distance_from_zero
 
 
-def unknown_doubt_words(control: Control | None, run: str = "") -> str:
-    """Why no time decides where :func:`doubt_of` is NaN, else nothing; ``run`` says in which."""
+def no_control_words(control: Control | None, run: str = "") -> str:
+    """Why no time decides where :func:`widening_of` is NaN, else nothing; ``run`` says in which."""
     if control is None:
         return f"{run}the A/A control was not measured: no time decides"
-    if math.isnan(doubt_of(control)):
+    if math.isnan(widening_of(control)):
         return (
             f"{run}too few blocks were left undisturbed for the A/A control: others held the cores"
         )
     return ""
 
 
-def doubt_words(control: Control | None, run: str = "") -> str:
+def widening_words(control: Control | None, run: str = "") -> str:
     """What a control that is off did to an interval, as the end of a verdict's reason."""
-    if control is None or control.holds or math.isnan(doubt_of(control)):
+    if control is None or control.holds or math.isnan(widening_of(control)):
         return ""
     return (
         f"; {run}the A/A control gave {control.ratio:.3f}× where equal workers must give 1, and "
-        "the interval is wider by that doubt"
+        "the interval is wider by as much"
     )
 
 
@@ -81,7 +81,7 @@ def timing_verdict(
     limit: float,
     mode: Mode,
     shared: int,
-    doubt: float = 0.0,
+    widening: float = 0.0,
 ) -> SequentialVerdict:
     """The decision on one pair of series.
 
@@ -92,15 +92,15 @@ def timing_verdict(
         mode: full mode decides by the sequential looks; quick mode by the central 80 % of the
             ratios of all blocks, which is wider than an interval of their centre.
         shared: timing gates among which the error rate is split.
-        doubt: log that the interval is widened by, see :func:`doubt_of`.
+        widening: log that the interval is widened by, see :func:`widening_of`.
     """
     replicates = replicate_log_ratios(reference, candidate)
     if mode == "full":
-        return sequential_timing(replicates, limit, shared, doubt_log=doubt)
+        return sequential_timing(replicates, limit, shared, widening_log=widening)
     pairs = zip(reference.blocks_s, candidate.blocks_s, strict=True)
     ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
     enough = len(ratios) >= LEAST_QUICK_BLOCKS
-    interval = percentile_interval(ratios, QUICK_SHARE).widened(doubt) if enough else UNDEFINED
+    interval = percentile_interval(ratios, QUICK_SHARE).widened(widening) if enough else UNDEFINED
     return SequentialVerdict(
         verdict=decide(interval, limit),
         estimate_log=float(np.median(ratios)) if ratios else math.nan,

@@ -1,7 +1,7 @@
 """Rules against a baseline that those of :mod:`optimize.judge.gates.rules` do not cover.
 
-Times of two runs are compared only through a yardstick, a variant whose weights are the same in
-both, and only where the fingerprints match.
+Times of two runs are compared only through a variant whose weights are the same in both, and only
+where the fingerprints match.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from optimize.judge.gates.control import (
     brackets,
-    doubt_of,
-    doubt_words,
+    no_control_words,
     ratio_span,
     replicate_log_ratios,
-    unknown_doubt_words,
+    widening_of,
+    widening_words,
 )
 from optimize.judge.gates.evidence import Evidence, Stored
 from optimize.judge.records import Control, GateResult, Mode, Report, Series, Timing
@@ -34,7 +34,7 @@ from optimize.settings.gates import BASELINE, EntriesGate, GrowthGate, SpeedupGa
 
 Result = Callable[..., GateResult]
 # Across unlike machines only a change as large as this is worth a word, and never a verdict.
-TRIPWIRE = 1.25
+NOTABLE_RATIO = 1.25
 PREFIX = "regression-"
 MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
 REASONS = {
@@ -77,14 +77,14 @@ def _entries(gate_names: Sequence[str], timing: Timing) -> set[str]:
 def stored_speed_rule(
     gate: SpeedupGate, workload: str, limit: float, seen: Evidence, timed: int, result: Result
 ) -> GateResult:
-    """The candidate's speedup over an unchanged yardstick, now against then."""
+    """The candidate's speedup over an unchanged variant, now against then."""
     stored = _stored(seen)
-    name = yardstick(seen, stored.report, workload, gate.candidate)
+    name = unchanged_variant(seen, stored.report, workload, gate.candidate)
     if name is None:
         return result(
             "inconclusive",
             "—",
-            "the two runs did not both time the candidate and, as a yardstick, equal weights",
+            "the two runs did not both time the candidate and a variant of unchanged weights",
             remedy=PAIR_THEM,
         )
     estimates, spans, sds = [], [], []
@@ -99,7 +99,7 @@ def stored_speed_rule(
         series = timing.series[workload]
         figures = replicate_log_ratios(series[name], series[gate.candidate])
         estimates.append(float(np.median(figures)))
-        spans.append(centre(figures, mode, timed).widened(doubt_of(control)))
+        spans.append(centre(figures, mode, timed).widened(widening_of(control)))
         sds.append(sd_of(figures))
     return _relative(estimates, spans, max(sds), math.log(limit), stored, controls, result)
 
@@ -120,11 +120,11 @@ def _relative(
     verdict, reason = decide(interval, limit_log), REASONS[decide(interval, limit_log)]
     if stored.unlike:
         verdict, reason = "inconclusive", _unlike_words(change, stored)
-    elif unknown := "; ".join(filter(None, map(unknown_doubt_words, controls.values(), controls))):
+    elif unknown := "; ".join(filter(None, map(no_control_words, controls.values(), controls))):
         verdict, reason = "inconclusive", unknown
     elif verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log):
         verdict, reason = "inconclusive", f"replicates scatter by {100 * sd_log:.1f} %"
-    reason += "".join(map(doubt_words, controls.values(), controls))
+    reason += "".join(map(widening_words, controls.values(), controls))
     more = {} if verdict == "fail" else {"remedy": PAIR_THEM}
     value = math.exp(change) if math.isfinite(change) else None
     return result(verdict, measured, reason, value=value, interval=span, **more)
@@ -169,7 +169,7 @@ def _quantity(gate: GrowthGate, timing: Timing) -> Mapping[str, Sequence[float]]
     return timing.startup_s if gate.quantity == "startup" else timing.peak_rss_bytes
 
 
-def yardstick(seen: Evidence, stored: Report, workload: str, candidate: str) -> str | None:
+def unchanged_variant(seen: Evidence, stored: Report, workload: str, candidate: str) -> str | None:
     """A variant that both runs timed with the same weights, beside the candidate."""
     here: Mapping[str, Series] = seen.timing.series.get(workload, {})
     there: Mapping[str, Series] = stored.timing.series.get(workload, {})
@@ -213,7 +213,9 @@ def _stored(seen: Evidence) -> Stored:
 
 def _unlike_words(log_ratio: float, stored: Stored) -> str:
     change = 100 * math.expm1(-log_ratio) if math.isfinite(log_ratio) else math.nan
-    tripped = not log_ratio >= -math.log(TRIPWIRE)
-    wire = f"{'beyond' if tripped else 'within'} the tripwire of {100 * (TRIPWIRE - 1):.0f} %"
+    slower = not log_ratio >= -math.log(NOTABLE_RATIO)
+    notable = f"{'beyond' if slower else 'within'} {100 * (NOTABLE_RATIO - 1):.0f} %"
     differences = "; ".join(stored.unlike)
-    return f"{change:+.0f} %, {wire}, and no verdict: the baseline's is another run ({differences})"
+    return (
+        f"{change:+.0f} %, {notable}, and no verdict: the baseline's is another run ({differences})"
+    )

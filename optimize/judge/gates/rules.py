@@ -13,11 +13,11 @@ import numpy as np
 
 from optimize.judge.gates.control import (
     brackets,
-    doubt_of,
-    doubt_words,
+    no_control_words,
     ratio_span,
     timing_verdict,
-    unknown_doubt_words,
+    widening_of,
+    widening_words,
 )
 from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.regression import (
@@ -157,15 +157,15 @@ def _speedup(
         math.log(limit),
         seen.mode,
         timed,
-        doubt_of(control),
+        widening_of(control),
     )
     ratio, span = math.exp(outcome.estimate_log), ratio_span(outcome.interval)
-    reason = unknown_doubt_words(control) or _speed_reason(outcome, ratio / limit, limit)
+    reason = no_control_words(control) or _speed_reason(outcome, ratio / limit, limit)
     undecided = outcome.verdict == "inconclusive"
     return result(
         outcome.verdict,
         f"{ratio:.2f}× {brackets(span)}",
-        reason + doubt_words(control),
+        reason + widening_words(control),
         value=ratio if math.isfinite(ratio) else None,
         interval=span,
         **({"remedy": MORE_REPLICATES} if undecided else {}),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optimize.judge.gates.control import doubt_of, ratio_span
+from optimize.judge.gates.control import ratio_span, widening_of
 from optimize.judge.gates.regression import centre, relative_interval
 from optimize.judge.kit import Examples
 from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, read_report
@@ -189,7 +189,7 @@ def _speeds(
             continue
         spans = [
             centre(_block_logs(one), report.mode, shared).widened(
-                doubt_of(report.control(workload))
+                widening_of(report.control(workload))
             )
             for one, report in ((older, before.report), (newer, after.report))
         ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimize.judge.gates.control import brackets, doubt_of, timing_verdict
+from optimize.judge.gates.control import brackets, timing_verdict, widening_of
 from optimize.judge.records import Control, GateResult, Report, Scores
 from optimize.judge.statistics.accuracy import compare
 from optimize.judge.statistics.proportions import tango_interval
@@ -71,8 +71,8 @@ def _time_cell(report: Report, name: str, workload: str) -> str:
     if name == base:
         return f"{times}\n1×"
     control = report.control(workload)
-    doubt = 0.0 if control is None else doubt_of(control)
-    outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1, doubt)
+    widening = 0.0 if control is None else widening_of(control)
+    outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1, widening)
     ends = [math.exp(end) if math.isfinite(end) else end for end in outcome.interval]
     return f"{times}\n{math.exp(outcome.estimate_log):.1f}× [{ends[0]:.1f}, {ends[1]:.1f}]"
 
@@ -181,8 +181,8 @@ def complaints(report: Report) -> list[str]:
 
 def control_words(control: Control) -> str:
     """What an A/A control that does not hold means."""
-    doubt = 100 * math.expm1(doubt_of(control))
-    if not math.isfinite(doubt):
+    widening = 100 * math.expm1(widening_of(control))
+    if not math.isfinite(widening):
         return (
             f"{control.workload}: too few blocks were left undisturbed for an A/A control; no time "
             "of it decides. Judge again on an idle machine."
@@ -190,7 +190,7 @@ def control_words(control: Control) -> str:
     return (
         f"{control.workload}: a second worker of the same model was {control.ratio:.3f}× as fast, "
         f"{brackets(control.interval)} without 1. Every ratio of this workload is taken to be off "
-        f"by up to {doubt:.1f} %; where that leaves one undecided, judge again on an idle machine."
+        f"by up to {widening:.1f} %; where that leaves one undecided, judge again when it is idle."
     )
 
 
@@ -198,8 +198,10 @@ def _control_cell(control: Control) -> str:
     cell = f"{control.workload} {control.ratio:.3f}×"
     if control.holds:
         return cell
-    doubt = 100 * math.expm1(doubt_of(control))
-    return f"{cell}, off by up to {doubt:.1f} %" if math.isfinite(doubt) else f"{cell}, unknown"
+    widening = 100 * math.expm1(widening_of(control))
+    return (
+        f"{cell}, off by up to {widening:.1f} %" if math.isfinite(widening) else f"{cell}, unknown"
+    )
 
 
 def conditions(report: Report) -> list[str]:

@@ -1,4 +1,4 @@
-"""Accuracy and its kin: score tests for paired proportions, and intervals for single figures."""
+"""Score tests for paired proportions, and intervals for accuracy, F1 and calibration."""
 
 from __future__ import annotations
 

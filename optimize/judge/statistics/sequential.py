@@ -43,7 +43,7 @@ class Interval(NamedTuple):
         return Interval(self.low - by, self.high + by)
 
     @property
-    def doubt(self) -> float:
+    def distance_from_zero(self) -> float:
         """How far equal workers may have looked apart, where this is their log ratio.
 
         Nothing where it holds 0, else its far end; NaN where an end is.
@@ -208,7 +208,7 @@ def sequential_timing(
     limit_log: float,
     timing_gates: int,
     looks: Sequence[int] = LOOKS,
-    doubt_log: float = 0.0,
+    widening_log: float = 0.0,
 ) -> SequentialVerdict:
     """Take every completed look in turn, and stop at the first that decides.
 
@@ -217,7 +217,7 @@ def sequential_timing(
         limit_log: least acceptable log(t_reference / t_candidate).
         timing_gates: how many timing gates share the error.
         looks: numbers of replicates, rising; the shares of the error are equal.
-        doubt_log: every interval is widened by it on both sides.
+        widening_log: every interval is widened by it on both sides.
 
     Returns:
         Before the first look, and where any value is not finite, the verdict is inconclusive.
@@ -227,12 +227,12 @@ def sequential_timing(
     level = look_level(timing_gates, len(looks))
     series = [float(value) for value in replicate_log_ratios]
     outcome = _undecided(series, level)
-    if not np.isfinite([*series, limit_log, doubt_log]).all():
+    if not np.isfinite([*series, limit_log, widening_log]).all():
         return outcome
     for look, size in enumerate(looks):
         if size > len(series):
             break
-        outcome = _look(series[:size], limit_log, look, level, doubt_log)
+        outcome = _look(series[:size], limit_log, look, level, widening_log)
         if outcome.verdict != "inconclusive":
             break
     return outcome
@@ -260,10 +260,10 @@ def _undecided(series: Sequence[float], level: float) -> SequentialVerdict:
 
 
 def _look(
-    series: Sequence[float], limit_log: float, look: int, level: float, doubt_log: float
+    series: Sequence[float], limit_log: float, look: int, level: float, widening_log: float
 ) -> SequentialVerdict:
     """One look at finite values."""
-    interval = signed_rank_interval(series, level).widened(doubt_log)
+    interval = signed_rank_interval(series, level).widened(widening_log)
     verdict = decide(interval, limit_log)
     sd_log = sd_of(series)
     noisy = verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log)

@@ -208,10 +208,10 @@ def _replicate(
     """One workload in one replicate: warm up, then blocks in balanced random order."""
     for name, worker in workers.items():
         mean_s = worker.ask("warm", name=workload, seconds=plan.warm_s)["mean_s"]
-        # Held from the first replicate on; the control repeats its twin's, to be its equal.
+        # Held from the first replicate on; the control repeats its repeated's, to be its equal.
         calls.setdefault((workload, name), max(1, round(plan.block_s / mean_s + 0.5)))
     if CONTROL in workers:
-        calls[workload, CONTROL] = calls[workload, _twin_of(CONTROL, workers)]
+        calls[workload, CONTROL] = calls[workload, _repeated_by(CONTROL, workers)]
     kept: dict[str, list[list[int]]] = {name: [] for name in workers}
     disturbance = Disturbance()
     rows = balanced_orders(list(workers), order)
@@ -253,7 +253,7 @@ def _had_to_wait(answer: Mapping[str, Any]) -> bool:
     return bool(answer.get("waited_s", 0.0) > WAIT_SHARE * lasted_s)
 
 
-def _twin_of(control: str, workers: Workers) -> str:
+def _repeated_by(control: str, workers: Workers) -> str:
     ours = workers[control].spec
     if ours.repeats is not None:
         return ours.repeats

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Evidence, Stored
-from optimize.judge.gates.regression import relative_interval, yardstick
+from optimize.judge.gates.regression import relative_interval, unchanged_variant
 from optimize.judge.gates.rules import decide_all
 from optimize.judge.kit import Examples
 from optimize.judge.records import Fingerprint, Predictions, Report, Series, Timing, VariantFacts
@@ -144,8 +144,8 @@ def test_unlike_fingerprints_never_decide_about_time(seconds):
     for gate in ("regression-speed", "regression-startup", "regression-memory"):
         assert found[gate].verdict == "inconclusive"
         assert "cpu: a → b" in found[gate].reason
-    wire = "beyond" if seconds == 0.9 else "within"
-    assert f"{wire} the tripwire of 25 %" in found["regression-speed"].reason
+    notable = "beyond" if seconds == 0.9 else "within"
+    assert f"{notable} 25 %" in found["regression-speed"].reason
     assert found["regression-size"].verdict == found["regression-accuracy"].verdict == "pass"
 
 
@@ -153,10 +153,10 @@ def test_without_an_unchanged_yardstick_time_is_not_decided():
     other = {"teacher-onnx": facts(1000, "another"), "student-int8": facts()}
     found = results(evidence(stored=alike(variants=other)))["regression-speed"]
     assert found.verdict == "inconclusive"
-    assert "yardstick" in found.reason
+    assert "unchanged weights" in found.reason
     seen = evidence(stored=alike())
-    assert yardstick(seen, report(variants=other), "typical", "student-int8") is None
-    assert yardstick(seen, report(), "typical", "student-int8") == "teacher-onnx"
+    assert unchanged_variant(seen, report(variants=other), "typical", "student-int8") is None
+    assert unchanged_variant(seen, report(), "typical", "student-int8") == "teacher-onnx"
 
 
 @pytest.mark.parametrize("gone", ["student-int8", "teacher-onnx"])

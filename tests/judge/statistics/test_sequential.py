@@ -238,16 +238,16 @@ class TestSequentialTiming:
 
 @unhurried
 @given(st.lists(finite, min_size=12, max_size=24), finite, st.floats(0, 5))
-def test_doubt_only_ever_takes_a_decision_away(ratios, limit, doubt):
+def test_widening_only_ever_takes_a_decision_away(ratios, limit, widening):
     trusting = sequential_timing(ratios, limit, 1, looks=(12,))
-    doubting = sequential_timing(ratios, limit, 1, looks=(12,), doubt_log=doubt)
+    doubting = sequential_timing(ratios, limit, 1, looks=(12,), widening_log=widening)
     assert doubting.verdict in (trusting.verdict, "inconclusive")
-    assert doubting.interval == trusting.interval.widened(doubt)
+    assert doubting.interval == trusting.interval.widened(widening)
     assert doubting.estimate_log == trusting.estimate_log
 
 
 def test_unknown_doubt_decides_nothing():
-    assert sequential_timing([5.0] * 48, 0.0, 1, doubt_log=math.nan).verdict == "inconclusive"
+    assert sequential_timing([5.0] * 48, 0.0, 1, widening_log=math.nan).verdict == "inconclusive"
 
 
 def test_percentile_interval_is_the_central_share():

@@ -81,8 +81,8 @@ def test_every_variant_has_every_block_of_every_replicate(tiny_kit):
     for series in found.series["typical"].values():
         assert [len(blocks) for blocks in series.blocks_s] == [4] * 4
         assert all(second > 0 for blocks in series.blocks_s for second in blocks)
-    twin, control = (found.series["typical"][name] for name in ("student-int8", "control"))
-    assert twin.calls == control.calls
+    repeated, control = (found.series["typical"][name] for name in ("student-int8", "control"))
+    assert repeated.calls == control.calls
     assert {len(v) for v in found.startup_s.values()} == {4}
     assert {len(v) for v in found.peak_rss_bytes.values()} == {4}
 
