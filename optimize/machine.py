@@ -81,6 +81,13 @@ def has_fast_bf16() -> bool:
     return bool(_cpu_flags() & {"amx_bf16", "bf16"})
 
 
+def training_precision(asked: str) -> str:
+    """``fp32`` or ``bf16``: what ``auto`` means on this CPU, or what was asked for."""
+    if asked != "auto":
+        return asked
+    return "bf16" if has_fast_bf16() else "fp32"
+
+
 def cpu_model() -> str:
     """The CPU's own name, or the machine's architecture where it has none."""
     if sys.platform == "darwin":

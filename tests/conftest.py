@@ -160,7 +160,7 @@ def tiny_kit(request: pytest.FixtureRequest) -> Path:
     if built:
         return Path(built)
     from optimize import settings
-    from optimize.pipeline.graph import build
+    from optimize.pipeline.runner import build
 
     chosen, _ = settings.load(str(request.getfixturevalue("tiny_recipe")))
     cache: Path = request.getfixturevalue("tiny_cache")

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from conftest import save_tiny_backbone, write_tiny_data, write_tiny_recipe
 from optimize import settings
-from optimize.pipeline.graph import build
+from optimize.pipeline.runner import build
 
 
 def main(target: Path) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import time
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -51,6 +53,11 @@ def _inside(path: str) -> None:
         raise ValueError(f"path {path!r} must be relative and stay inside its folder")
 
 
+# Digests by device, inode, size and time of change.
+_DIGESTS: dict[tuple[int, int, int, int], str] = {}
+SETTLED_NS = 1_000_000_000
+
+
 class FileEntry(Record, frozen=True, kw_only=True):
     """Size and SHA-256 of one file."""
 
@@ -59,13 +66,25 @@ class FileEntry(Record, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, path: Path) -> FileEntry:
-        """Read the entry off the file at ``path``."""
+        """Read the entry off the file at ``path``.
+
+        A file that has not changed since is read once a process, under whatever name: a kit of
+        hard links is hundreds of megabytes.
+        """
         with path.open("rb") as stream:
+            stat = os.fstat(stream.fileno())
+            seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if seen in _DIGESTS:
+                return cls(size_bytes=stat.st_size, sha256=_DIGESTS[seen])
             # hashlib.file_digest needs Python 3.11; the base layer supports 3.10.
-            digest = hashlib.sha256()
+            digest, size = hashlib.sha256(), 0
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
-        return cls(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
+                size += len(chunk)
+        # A file system's clock is coarse: one written just now may change without a sign of it.
+        if time.time_ns() - stat.st_mtime_ns > SETTLED_NS:
+            _DIGESTS[seen] = digest.hexdigest()
+        return cls(size_bytes=size, sha256=digest.hexdigest())
 
 
 class OutOfScope(Record, frozen=True, kw_only=True):

@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from optimize.judge.kit import read_kit
     from optimize.judge.reports.render import terminal, write_report
     from optimize.judge.run import judge
-    from optimize.pipeline.graph import build
+    from optimize.pipeline.runner import build
     from optimize.settings.load import against_baseline
 
     chosen, source = _settings(arguments)
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from optimize.pipeline.graph import build
+    from optimize.pipeline.runner import build
     from optimize.training.distributed import Processes
     from optimize.training.profile import Profile
 

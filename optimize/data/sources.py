@@ -6,11 +6,14 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from optimize.bundle.manifest import FileEntry
 from optimize.data.splits import SPLITS, DataError
+from optimize.hub import commit_of
 from optimize.settings.recipe import DataSettings
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
@@ -222,7 +225,46 @@ READERS: dict[str, Callable[[Path, tuple[str, ...]], Rows]] = {
 }
 
 
-def read_unlabelled(source: str, column: str) -> Iterator[str]:
+@dataclass(frozen=True)
+class InputFile:
+    """A file that a stage reads; keyed by its content."""
+
+    path: Path
+
+    @cached_property
+    def key_part(self) -> str:
+        """SHA-256 of the file."""
+        return FileEntry.of(self.path).sha256
+
+
+@dataclass(frozen=True)
+class OwnTexts:
+    """Texts without labels that the user adds to the transfer set.
+
+    Attributes:
+        source: a text file of one a line, a table with the column, or a Hub id.
+        column: that holds the texts.
+        revision: Hub revision.
+    """
+
+    source: str
+    column: str
+    revision: str | None = None
+
+    @cached_property
+    def key_part(self) -> str:
+        """A digest of the file and how it is read, or the Hub id with its commit."""
+        path = Path(self.source)
+        if path.is_file():
+            return f"{FileEntry.of(path).sha256} {path.suffix} {self.column}"
+        return f"hub:{self.source}@{commit_of(self.source, self.revision, 'dataset')} {self.column}"
+
+    def texts(self) -> Iterator[str]:
+        """The texts; raises as :func:`read_unlabelled`."""
+        return read_unlabelled(self.source, self.column, self.revision)
+
+
+def read_unlabelled(source: str, column: str, revision: str | None = None) -> Iterator[str]:
     """Texts without labels: a text file of one a line, a table with the column, or a Hub id.
 
     Raises:
@@ -238,7 +280,7 @@ def read_unlabelled(source: str, column: str) -> Iterator[str]:
     elif path.exists():
         raise DataError(f"{path} is a folder; distill.transfer needs a file or a Hub id")
     else:
-        rows = _hub_texts(source, column)
+        rows = _hub_texts(source, column, revision)
     for row, text in rows:
         if not isinstance(text, str):
             raise DataError(f"{source}, row {row}: {text!r} is {type(text).__name__}, not a text")
@@ -246,11 +288,11 @@ def read_unlabelled(source: str, column: str) -> Iterator[str]:
             yield text.strip()
 
 
-def _hub_texts(source: str, column: str) -> Iterator[tuple[int, Any]]:
+def _hub_texts(source: str, column: str, revision: str | None) -> Iterator[tuple[int, Any]]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(source, split="train")
+        loaded = datasets.load_dataset(source, split="train", revision=revision)
     except Exception as error:  # the Hub client's errors have no common base class
         raise DataError(
             f"distill.transfer = {source!r} is no file here, and as a Hub data set it cannot be "

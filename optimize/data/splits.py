@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,30 @@ class Split:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What training and fitting see of the data: the test texts are not in it.
+
+    Attributes:
+        label_names: class names; a label id is a position in it.
+    """
+
+    label_names: tuple[str, ...]
+    train: Split
+    validation: Split
+
+    @cached_property
+    def key_part(self) -> str:
+        """SHA-256 of names, texts and labels."""
+        named = {"train": self.train, "validation": self.validation}
+        return digest_of(self.label_names, named)
+
+
+@dataclass(frozen=True)
 class Splits:
     """Checked data.
 
     Attributes:
         label_names: class names; a label id is a position in it.
-        digest: SHA-256 of names, texts and labels.
     """
 
     label_names: tuple[str, ...]
@@ -52,21 +71,15 @@ class Splits:
         split: Split = getattr(self, name)
         return split
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the content, so that a changed label retrains what depends on it."""
-        return self.digest_of(*SPLITS)
+    @cached_property
+    def key_part(self) -> str:
+        """SHA-256 of names, texts and labels, the test split's too."""
+        return digest_of(self.label_names, {name: self[name] for name in SPLITS})
 
-    def digest_of(self, *names: str) -> str:
-        """SHA-256 over the label names and some of the splits: what a stage that reads them sees.
-
-        No stage that trains or fits reads ``test``, so that its texts are in none of their digests.
-        """
-        content = hashlib.sha256(json.dumps(self.label_names).encode())
-        for name in names:
-            split = self[name]
-            content.update(json.dumps([name, split.texts, split.labels.tolist()]).encode())
-        return content.hexdigest()
+    @cached_property
+    def training(self) -> TrainingData:
+        """The same without the test split."""
+        return TrainingData(self.label_names, self.train, self.validation)
 
     def ordered_as(self, label_names: Sequence[str], owner: str) -> Splits:
         """The same data with label ids in the order of a model that is trained already.
@@ -85,6 +98,14 @@ class Splits:
         table = np.array([position[name] for name in self.label_names], dtype=np.int64)
         moved = {name: replace(self[name], labels=table[self[name].labels]) for name in SPLITS}
         return Splits(tuple(label_names), **moved)
+
+
+def digest_of(label_names: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """SHA-256 over label names and some splits: a changed label retrains what depends on it."""
+    content = hashlib.sha256(json.dumps(label_names).encode())
+    for name, split in splits.items():
+        content.update(json.dumps([name, split.texts, split.labels.tolist()]).encode())
+    return content.hexdigest()
 
 
 def _some(names: set[str], most: int = 5) -> str:

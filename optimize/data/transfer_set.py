@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -16,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.data.augment import augmented
-from optimize.data.sources import read_unlabelled
-from optimize.data.splits import UNLABELLED, Splits
-from optimize.settings.recipe import DataSettings
-from optimize.settings.training import DistillSettings
+from optimize.data.sources import OwnTexts
+from optimize.data.splits import UNLABELLED, TrainingData
+from optimize.settings.training import AugmentKind
+from optimize.workspace import Workspace
 
 TEXTS_NAME = "texts.jsonl"
 LABELS_NAME = "labels.npy"
+REPLACEMENTS_NAME = "replacements.json"
 
 
 class TransferSet:
-    """What :func:`write_transfer_set` left in a folder.
+    """What :func:`build_transfer_set` left in a folder.
 
     Args:
         folder: the folder.
@@ -61,37 +62,39 @@ def write_texts(path: Path, texts: Iterable[str]) -> int:
     return count
 
 
-def write_transfer_set(
-    splits: Splits,
-    settings: DistillSettings,
-    source: DataSettings,
-    folder: Path,
-    replacements: Mapping[str, list[str]] | None = None,
-    generated: Iterable[str] = (),
-) -> TransferSet:
-    """Write texts and labels.
+def build_transfer_set(
+    result: Path,
+    run: Workspace,
+    *,
+    data: TrainingData,
+    augment: int,
+    kinds: tuple[AugmentKind, ...],
+    seed: int,
+    own: OwnTexts | None,
+    replacements: Path | None = None,
+    generated: Path | None = None,
+) -> None:
+    """The stage: texts, and labels where they have one.
 
     Args:
-        splits: data; only ``train`` is read.
-        settings: what to add to it.
-        source: its ``text_column`` names the column of a file of one's own.
-        folder: gets the files.
-        replacements: words that each word can be replaced with, where the settings ask for it.
-        generated: texts that a language model wrote.
+        result: folder to fill.
+        run: is told how many there are.
+        data: only ``train`` is read.
+        augment: variations of each text.
+        kinds: how they are made.
+        seed: of the variations.
+        own: further texts of the user's.
+        replacements: folder of the words that each word can be replaced with, where a kind asks.
+        generated: folder of texts that a language model wrote.
     """
-    train = splits.train
-    made = augmented(
-        train.texts,
-        train.labels.tolist(),
-        settings.augment,
-        settings.seed,
-        settings.augment_kinds,
-        replacements,
-    )
-    own = (
-        () if settings.transfer is None else read_unlabelled(settings.transfer, source.text_column)
-    )
-    count = write_texts(folder / TEXTS_NAME, chain(train.texts, made, generated, own))
+    words = None
+    if replacements is not None:
+        words = json.loads((replacements / REPLACEMENTS_NAME).read_text(encoding="utf-8"))
+    train = data.train
+    made = augmented(train.texts, train.labels.tolist(), augment, seed, kinds, words)
+    written = () if generated is None else read_texts(generated / TEXTS_NAME)
+    more = () if own is None else own.texts()
+    count = write_texts(result / TEXTS_NAME, chain(train.texts, made, written, more))
     unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)
-    np.save(folder / LABELS_NAME, np.concatenate([train.labels, unlabelled]))
-    return TransferSet(folder)
+    np.save(result / LABELS_NAME, np.concatenate([train.labels, unlabelled]))
+    run.tell(f"{count} texts, {len(train)} of them labelled")

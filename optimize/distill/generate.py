@@ -20,17 +20,52 @@ from torch.nn import functional
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from optimize.data.arrays import padded
-from optimize.data.splits import UNLABELLED, Split
-from optimize.machine import has_fast_bf16
+from optimize.data.splits import UNLABELLED, Split, TrainingData
+from optimize.data.transfer_set import TEXTS_NAME, write_texts
 from optimize.models.checkpoint import load_tokenizer
-from optimize.models.language_model import Vocabulary, draw, load_language_model
+from optimize.models.language_model import GenerateError, Vocabulary, draw, load_language_model
 from optimize.settings.training import GenerateSettings
-from optimize.training.run import Tell
+from optimize.training.run import Run
+from optimize.workspace import Tell
 
 DRAWN_TOGETHER = 256
 # Texts longer than all but this share of the training texts are not drawn to their end.
 LONGEST_SHARE = 0.95
 TELL_EVERY = 10_000
+
+
+def build_generated(
+    result: Path,
+    run: Run,
+    *,
+    settings: GenerateSettings,
+    max_length: int,
+    precision: str,
+    data: TrainingData,
+) -> None:
+    """The stage: texts that a language model writes.
+
+    Args:
+        result: folder to fill.
+        run: where it works, with whom, and who is told.
+        settings: the model, its training and how texts are drawn.
+        max_length: longest text in tokens.
+        precision: ``fp32`` or ``bf16``.
+        data: only ``train`` is read.
+
+    Raises:
+        GenerateError: several processes, or a model that cannot write.
+    """
+    if run.processes.count > 1:
+        # Trainer would wait for the others, who wait for this stage.
+        raise GenerateError(
+            f"{run.processes.count} processes cannot write texts together; run `optimize build` "
+            "alone until it says 'generated: built', then launch them"
+        )
+    writer = Writer(settings, data.train, data.label_names, max_length, run.tell, precision)
+    writer.learn(run.work)
+    count = write_texts(result / TEXTS_NAME, writer.texts())
+    run.tell(f"{count} texts")
 
 
 class Writer:
@@ -42,6 +77,7 @@ class Writer:
         label_names: what the classes are called; names that say something help it.
         max_length: longest text in tokens.
         tell: told the progress.
+        precision: ``fp32`` or ``bf16``.
 
     Raises:
         GenerateError: the model has no end-of-text token.
@@ -54,7 +90,9 @@ class Writer:
         label_names: Sequence[str],
         max_length: int,
         tell: Tell,
+        precision: str = "fp32",
     ) -> None:
+        self._bf16 = precision == "bf16"
         self._settings, self._train, self._tell = settings, train, tell
         set_seed(settings.seed)
         self._tokenizer = load_tokenizer(str(settings.checkpoint), settings.revision)
@@ -92,7 +130,7 @@ class Writer:
             learning_rate=settings.learning_rate,
             warmup_ratio=0.1,
             optim="adamw_torch_fused",
-            bf16=has_fast_bf16(),
+            bf16=self._bf16,
             use_cpu=not torch.cuda.is_available(),
             group_by_length=True,
             save_strategy="no",
@@ -113,8 +151,8 @@ class Writer:
         )
         trainer.remove_callback(PrinterCallback)
         result = trainer.train()
-        self._model.eval().to(torch.bfloat16 if has_fast_bf16() else torch.float32)
-        self._tell(f"generator: loss {result.training_loss:.3f} nats a token in training")
+        self._model.eval().to(torch.bfloat16 if self._bf16 else torch.float32)
+        self._tell(f"loss {result.training_loss:.3f} nats a token in training")
 
     def texts(self) -> list[str]:
         """Distinct texts that are not among the training texts.
@@ -131,7 +169,7 @@ class Writer:
                 made.update(dict.fromkeys(self.drawn(label, min(DRAWN_TOGETHER, wanted - start))))
             if len(made) >= told + TELL_EVERY:
                 told = len(made)
-                self._tell(f"generator: {told} texts")
+                self._tell(f"{told} texts")
         return [text for text in made if text not in known]
 
     def drawn(self, label: int, count: int) -> Iterator[str]:

@@ -15,15 +15,6 @@ from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import Tokens
 
 
-def mapped_layers(student: int, teacher: int) -> tuple[int, ...]:
-    """The teacher's layer that each of the student's stands for, counted from 1.
-
-    The uniform map of Jiao et al. 2020, "TinyBERT", section 3.1, rounded where the depths do not
-    divide; the last stands for the last.
-    """
-    return tuple(max(1, round(layer * teacher / student)) for layer in range(1, student + 1))
-
-
 class DistillError(ValueError):
     """A loss that the stored targets or the two models do not allow; says which and why."""
 

@@ -1,21 +1,144 @@
-"""The student before it learns: a checkpoint, or chosen layers of the teacher."""
+"""The student: a checkpoint or chosen layers of the teacher, and what it learns from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from optimize.models.checkpoint import load_backbone, load_classifier, load_config, load_tokenizer
-from optimize.models.encoder import (
-    LAYER_COUNT_KEYS,
-    classification_head,
-    keep_layers,
-    layer_stack,
-    set_dropout,
-)
+from optimize.bundle.folder import read_manifest
+from optimize.data.misspell import misspelt_copies
+from optimize.data.splits import Split, TrainingData
+from optimize.data.transfer_set import TransferSet
+from optimize.distill.trainer import train_student
+from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
+from optimize.models.encoder import classification_head, keep_layers, parameter_count, set_dropout
 from optimize.models.mean_pooled_bert import mean_pooled
-from optimize.settings.training import StudentSettings
+from optimize.settings.training import DistillSettings, StudentSettings, TrainingSettings
+from optimize.training.dataset import TrainingSet
+from optimize.training.run import Run
+from optimize.training.save import save_trained
+from optimize.training.soft_targets import SoftTargets
+from optimize.training.tokens import tokenise_once
+
+
+class Learning(NamedTuple):
+    """How a student learns.
+
+    Attributes:
+        student: what it is made of.
+        distill: losses and training.
+        max_length: longest input in tokens.
+    """
+
+    student: StudentSettings
+    distill: DistillSettings
+    max_length: int
+
+
+def build_student(
+    result: Path,
+    run: Run,
+    *,
+    student: StudentSettings,
+    distill: DistillSettings,
+    max_length: int,
+    data: TrainingData,
+    teacher: Path,
+    transfer_set: Path,
+    outputs: Path | None = None,
+) -> None:
+    """The stage: a trained student.
+
+    Args:
+        result: folder to fill.
+        run: where it works, with whom, and who is told.
+        student: what it is made of.
+        distill: losses and training.
+        max_length: longest input in tokens.
+        data: its labelled texts, and the split that chooses the epoch.
+        teacher: folder of the teacher.
+        transfer_set: folder of the texts.
+        outputs: folder of what the teacher said of them. Without it the student learns from the
+            labels alone, on as many examples: what distilling is worth.
+
+    Raises:
+        StudentError: the student cannot be made so.
+        DistillError: a loss asks for what the outputs do not hold.
+    """
+    if outputs is None:
+        distill = labels_alone(distill, len(data.train), len(TransferSet(transfer_set)))
+    pair = make_student(student, str(teacher), data.label_names, distill.seed)
+    run.tell(f"{parameter_count(pair[0]):,} parameters")
+    learning = Learning(student, distill, max_length)
+    texts = TransferSet(transfer_set)
+    training_set = student_training_set(pair[1], data.train, texts, outputs, learning, run)
+    train_student(distill, pair, training_set, data.validation, max_length, run)
+    own = {"student": student.model_dump(), "distill": distill.model_dump(exclude={"control"})}
+    save_trained(
+        *pair,
+        result,
+        run.processes,
+        labels=data.label_names,
+        max_length=max_length,
+        inputs={"data": data.key_part},
+        recipe=read_manifest(teacher).recipe | own,
+    )
+
+
+def labels_alone(distill: DistillSettings, labelled: int, texts: int) -> DistillSettings:
+    """The settings of a student without teacher that sees as many examples.
+
+    Args:
+        distill: those of the student with one.
+        labelled: texts with a label.
+        texts: all texts of the transfer set.
+    """
+    copies = distill.misspelt * labelled
+    examples = distill.epochs * (texts + copies)
+    shared = distill.model_dump(include={*TrainingSettings.model_fields, "misspelt"})
+    epochs = max(1, round(examples / (labelled + copies)))
+    return DistillSettings.model_validate({**shared, "epochs": epochs})
+
+
+def student_training_set(
+    tokenizer: PreTrainedTokenizerFast,
+    labelled: Split,
+    transfer_set: TransferSet,
+    outputs: Path | None,
+    learning: Learning,
+    run: Run,
+) -> TrainingSet:
+    """What a student learns from: the transfer set, or the labelled texts where no teacher speaks.
+
+    Misspelt copies of the labelled texts come last.
+
+    Args:
+        tokenizer: the student's.
+        labelled: the training texts, which are the transfer set's first.
+        transfer_set: all texts that a teacher has spoken of.
+        outputs: folder of what it said, if it did.
+        learning: how the student learns.
+        run: where tokens are written.
+    """
+    distill = learning.distill
+    learned = transfer_set.texts() if outputs else iter(labelled.texts)
+    labels = transfer_set.labels if outputs else labelled.labels
+    copies = misspelt_copies(labelled.texts, distill.misspelt, distill.seed)
+    tokens = tokenise_once(
+        chain(learned, copies), tokenizer, learning.max_length, run.work / "tokens", run.processes
+    )
+    return TrainingSet(
+        tokens,
+        labels,
+        SoftTargets.read(outputs) if outputs else None,
+        same_origin=learning.student.checkpoint == "teacher",
+        sources=np.r_[: len(labels), np.tile(np.r_[: len(labelled)], distill.misspelt)],
+    )
 
 
 def make_student(
@@ -46,13 +169,3 @@ def make_student(
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     return model, tokenizer
-
-
-def student_depth(settings: StudentSettings, teacher: PreTrainedModel) -> int:
-    """Encoder layers that the student will have."""
-    if settings.layers is not None:
-        return settings.layers if isinstance(settings.layers, int) else len(settings.layers)
-    if settings.checkpoint == "teacher":
-        return len(layer_stack(teacher)[2])
-    config = load_config(settings.checkpoint, settings.revision)
-    return int(next(getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)))

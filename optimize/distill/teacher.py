@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from optimize.data.splits import Split
+from optimize.data.folds import without_fold
+from optimize.data.splits import Split, TrainingData
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.settings.training import TeacherSettings
+from optimize.training.arguments import callbacks
 from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
-from optimize.training.run import Run, callbacks
+from optimize.training.run import Run
+from optimize.training.save import save_trained
 from optimize.training.tokens import tokenise_once
 from optimize.training.trainer import ClassifierTrainer
+
+
+def build_teacher(
+    result: Path,
+    run: Run,
+    *,
+    settings: TeacherSettings,
+    data: TrainingData,
+    fold: tuple[int, int] | None,
+) -> None:
+    """The stage: a teacher's folder.
+
+    Args:
+        result: folder to fill.
+        run: where it works, with whom, and who is told.
+        settings: checkpoint and training.
+        data: what it learns from, and the split that chooses the epoch.
+        fold: (number, folds) where it is one of several teachers that each leave out a fold.
+    """
+    train = data.train if fold is None else without_fold(data.train, *fold)
+    model, tokenizer = make_teacher(settings, data.label_names, train, data.validation, run)
+    save_trained(
+        model,
+        tokenizer,
+        result,
+        run.processes,
+        labels=data.label_names,
+        max_length=settings.max_length,
+        inputs={"data": data.key_part},
+        recipe={"teacher": settings.model_dump(exclude={"logits"})},
+    )
 
 
 def make_teacher(
@@ -44,7 +80,7 @@ def make_teacher(
         model=model,
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, length),
         data_collator=PaddingCollator(tokenizer),
-        callbacks=callbacks(settings, "teacher", run),
+        callbacks=callbacks(settings, run),
     )
     trainer.fit()
     return model, tokenizer

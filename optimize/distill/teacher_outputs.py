@@ -1,10 +1,10 @@
-"""The teacher's answers, stored: it runs once over the texts, or a file stands in for it."""
+"""What the teacher says, stored: it runs once over the texts, or a file stands in for it."""
 
 from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,18 @@ import torch
 from transformers import PreTrainedModel
 
 from optimize.data.arrays import Rows
-from optimize.machine import has_fast_bf16
+from optimize.data.folds import fold_rows
+from optimize.data.sources import InputFile
+from optimize.data.splits import TrainingData
+from optimize.data.transfer_set import TransferSet
 from optimize.models.activations import Activations
 from optimize.models.attention import attention_for
-from optimize.models.encoder import classification_head
+from optimize.models.checkpoint import load_classifier, load_tokenizer
+from optimize.models.encoder import classification_head, layer_stack, mapped_layers, student_depth
+from optimize.settings.training import StudentSettings
 from optimize.training.batches import TOKENS_PER_BATCH, token_batches
 from optimize.training.distributed import Processes
-from optimize.training.run import Tell
+from optimize.training.run import Run
 from optimize.training.soft_targets import (
     HIDDEN_NAME,
     OFFSETS_NAME,
@@ -28,7 +33,8 @@ from optimize.training.soft_targets import (
     STORE_NAME,
     SoftTargets,
 )
-from optimize.training.tokens import Tokens
+from optimize.training.tokens import Tokens, tokenise_once
+from optimize.workspace import Tell
 
 TELL_EVERY_S = 10.0
 
@@ -50,6 +56,102 @@ class Wanted:
     relations: int | None = None
 
 
+def build_teacher_outputs(
+    result: Path,
+    run: Run,
+    *,
+    data: TrainingData,
+    max_length: int,
+    precision: str,
+    student: StudentSettings | None,
+    relation_layer: int | None,
+    teacher: Path,
+    transfer_set: Path,
+    **folds: Path,
+) -> None:
+    """The stage: what the teacher says of the transfer set.
+
+    Args:
+        result: folder to fill.
+        run: where it works, with whom, and who is told.
+        data: where there are folds, ``train`` says which texts each has not seen.
+        max_length: longest text in tokens.
+        precision: ``fp32`` or ``bf16``.
+        student: whose layers hidden states are stored for; ``None`` stores none.
+        relation_layer: layer whose queries, keys and values are stored, 0 for the last; ``None``
+            stores none.
+        teacher: its folder.
+        transfer_set: folder of the texts.
+        **folds: folders of teachers that each left out a fold of the training texts; ``fold0``
+            and so on.
+    """
+    scoring = _Scoring(run, max_length, precision, student, relation_layer)
+    with run.profile.section("teacher's outputs"):
+        scoring.score(teacher, TransferSet(transfer_set).texts(), result, run.work)
+        for fold in range(len(folds)):
+            rows = fold_rows(len(data.train), fold, len(folds))
+            place = run.work / f"fold{fold}"
+            place.mkdir(parents=True, exist_ok=True)
+            texts = [data.train.texts[row] for row in rows]
+            scoring.score(folds[f"fold{fold}"], texts, place, place)
+            if run.processes.first:
+                SoftTargets.read(result).logits[rows] = SoftTargets.read(place).logits[:]
+                (place / STORE_NAME).unlink()
+        run.processes.wait()
+
+
+def build_imported_outputs(
+    result: Path, run: Run, *, data: TrainingData, logits: InputFile, transfer_set: Path
+) -> None:
+    """The stage where a file stands in for the teacher.
+
+    Args:
+        result: folder to fill.
+        run: with whom it works.
+        data: its label names, in the order that columns get.
+        logits: the file.
+        transfer_set: folder of the texts, one a row.
+
+    Raises:
+        LogitsError: the file does not fit the data.
+    """
+    examples = len(TransferSet(transfer_set))
+    run.processes.by_first(
+        lambda: import_precomputed(
+            logits.path, "train", examples, data.label_names, result / STORE_NAME
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """How a teacher scores; as :func:`build_teacher_outputs` is asked."""
+
+    run: Run
+    max_length: int
+    precision: str
+    student: StudentSettings | None
+    relation_layer: int | None
+
+    def score(self, teacher: Path, texts: Iterable[str], result: Path, work: Path) -> None:
+        """One teacher's outputs for some texts."""
+        model, tokenizer = load_classifier(str(teacher)), load_tokenizer(str(teacher))
+        processes = self.run.processes
+        tokens = tokenise_once(texts, tokenizer, self.max_length, work / "tokens", processes)
+        wanted = self._wanted(model)
+        score(model, tokens, result, self.run.tell, wanted, processes, self.precision)
+
+    def _wanted(self, teacher: PreTrainedModel) -> Wanted:
+        hidden: tuple[int, ...] = ()
+        relations: int | None = None
+        if self.student is not None:
+            depth = student_depth(self.student, teacher)
+            hidden = mapped_layers(depth, len(layer_stack(teacher)[2]))
+        if self.relation_layer is not None:
+            relations = self.relation_layer or len(layer_stack(teacher)[2])
+        return Wanted(hidden, relations)
+
+
 def score(
     model: PreTrainedModel,
     tokens: Tokens,
@@ -57,6 +159,7 @@ def score(
     tell: Tell,
     wanted: Wanted = Wanted(),
     processes: Processes | None = None,
+    precision: str = "fp32",
 ) -> None:
     """Write what the model says of every text, row by row in order.
 
@@ -70,6 +173,7 @@ def score(
         tell: told the progress.
         wanted: further states.
         processes: several share the batches among them, and all get the same folder.
+        precision: ``fp32``, or ``bf16`` for autocast.
     """
     processes = processes or Processes()
     activations = Activations(model, wanted.hidden, wanted.relations)
@@ -80,7 +184,8 @@ def score(
     batches = token_batches(tokens.lengths, TOKENS_PER_BATCH)[processes.rank :: processes.count]
     done, told, total = 0, time.monotonic(), sum(map(len, batches))
     model.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
+    bf16 = precision == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         for chosen in batches:
             batch = tokens.batch(chosen)
             with attention_for(batch["input_ids"].shape[1]):
@@ -90,7 +195,7 @@ def score(
             done += len(chosen)
             if time.monotonic() > told + TELL_EVERY_S or done == total:
                 told = time.monotonic()
-                tell(f"teacher logits: {done} of {total} texts")
+                tell(f"{done} of {total} texts")
     activations.remove()
     processes.wait()
 

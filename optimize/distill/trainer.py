@@ -12,10 +12,11 @@ from optimize.distill import losses
 from optimize.distill.projections import observe_student, project, remove_projections
 from optimize.models.activations import Activations
 from optimize.settings.training import DistillSettings
+from optimize.training.arguments import callbacks
 from optimize.training.cross_entropy import hard_label_loss
 from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
-from optimize.training.run import Run, callbacks
+from optimize.training.run import Run
 from optimize.training.trainer import ClassifierTrainer
 
 
@@ -106,7 +107,7 @@ class DistillationTrainer(ClassifierTrainer):
         remove_projections(self.own)
 
 
-def distill(
+def train_student(
     settings: DistillSettings,
     student: tuple[PreTrainedModel, PreTrainedTokenizerFast],
     training_set: TrainingSet,
@@ -135,7 +136,7 @@ def distill(
         model=model,
         eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
         data_collator=PaddingCollator(tokenizer),
-        callbacks=callbacks(settings, "student", run),
+        callbacks=callbacks(settings, run),
     )
     trainer.fit()
     trainer.remove_hooks()

@@ -20,9 +20,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from optimize import settings as settings_module
-from optimize.pipeline.graph import Stages
-from optimize.pipeline.stages import Tell
+from optimize.pipeline.runner import Build, Runner
+from optimize.settings.recipe import UNDISTILLED
 from optimize.training.predict import logits_of
+from optimize.workspace import Tell
 
 
 class Plan(BaseModel):
@@ -67,13 +68,13 @@ def score(plan: Plan, line: str, seed: int, overrides: Sequence[str], tell: Tell
     """
     assignments = (*plan.set, *overrides, *plan.lines[line], f"distill.seed={seed}")
     chosen, _ = settings_module.load(plan.recipe, None, assignments)
-    stages = Stages(chosen, tell)
-    folder = stages.undistilled() if chosen.distill.control else stages.student()
-    validation = stages.splits.validation
+    built = Build(chosen, Runner(tell))
+    folder = built.folder(UNDISTILLED if chosen.distill.control else "student")
+    validation = built.splits.validation
     right = logits_of(folder, validation.texts).argmax(axis=1) == validation.labels
     outside = np.zeros(len(right), dtype=bool)
     if chosen.data.out_of_scope_label is not None:
-        label = stages.splits.label_names.index(chosen.data.out_of_scope_label)
+        label = built.splits.label_names.index(chosen.data.out_of_scope_label)
         outside = validation.labels == label
     return Score(
         float(right.mean()),

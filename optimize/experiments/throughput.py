@@ -24,11 +24,12 @@ import torch
 from transformers import TrainerCallback
 
 from optimize import settings as settings_module
+from optimize.data.transfer_set import TransferSet
 from optimize.distill.losses import distillation_loss
-from optimize.distill.student import make_student
+from optimize.distill.student import Learning, make_student, student_training_set
 from optimize.distill.trainer import DistillationTrainer
 from optimize.models import checkpoint
-from optimize.pipeline.graph import Stages
+from optimize.pipeline.runner import Build, Runner
 from optimize.training.evaluation import PaddingCollator
 from optimize.training.run import Run
 from optimize.training.tokens import Tokens, tokenise
@@ -41,20 +42,20 @@ class UsualWay:
     """Student and teacher in every step.
 
     Args:
-        stages: give teacher, student and texts.
+        built: gives teacher, student and texts.
         work: folder for tokens.
         gradients: whether the teacher's pass records them.
         steps: of a round.
     """
 
-    def __init__(self, stages: Stages, work: Path, *, gradients: bool, steps: int) -> None:
-        settings = stages.settings
-        teacher = str(stages.teacher())
+    def __init__(self, built: Build, work: Path, *, gradients: bool, steps: int) -> None:
+        settings = built.settings
+        teacher = str(built.folder("teacher"))
         length = settings.teacher.max_length
-        names, seed = stages.splits.label_names, settings.distill.seed
+        names, seed = built.splits.label_names, settings.distill.seed
         self._teacher = checkpoint.load_classifier(teacher)
         self._student, tokenizer = make_student(settings.student, teacher, names, seed)
-        train = stages.splits.train
+        train = built.splits.train
         own = checkpoint.load_tokenizer(teacher)
         self._theirs: Tokens = tokenise(train.texts, own, length, work / "teacher")
         self._ours: Tokens = tokenise(train.texts, tokenizer, length, work / "student")
@@ -88,25 +89,25 @@ class OurWay:
     """The distillation stage itself, for some of its steps.
 
     Args:
-        stages: give student, texts and the teacher's answers.
+        built: gives student, texts and the teacher's answers.
         work: folder for tokens.
         steps: of a round.
     """
 
-    def __init__(self, stages: Stages, work: Path, steps: int) -> None:
-        self._stages, self._steps, self._work = stages, steps, work
-        self._texts, self._store = stages.transfer(), stages.logits()
+    def __init__(self, built: Build, work: Path, steps: int) -> None:
+        self._built, self._steps, self._work = built, steps, work
+        self._texts, self._store = built.folder("transfer-set"), built.folder("teacher-outputs")
 
     def __call__(self) -> float:
         """Examples a second over one round, from the first step to the last."""
-        stages, settings = self._stages, self._stages.settings
-        names, seed = stages.splits.label_names, settings.distill.seed
-        student = make_student(settings.student, str(stages.teacher()), names, seed)
-        training_set = stages.training_set(
-            student[1], self._texts, self._store, self._work / "training_set", settings.distill
-        )
+        built, settings = self._built, self._built.settings
+        names, seed = built.splits.label_names, settings.distill.seed
+        student = make_student(settings.student, str(built.folder("teacher")), names, seed)
         clock = _Clock()
         run = Run(self._work / "run", lambda line: None, watch=(clock,))
+        learning = Learning(settings.student, settings.distill, settings.teacher.max_length)
+        texts, train = TransferSet(self._texts), built.splits.train
+        training_set = student_training_set(student[1], train, texts, self._store, learning, run)
         trainer = DistillationTrainer(
             settings=settings.distill,
             training_set=training_set,
@@ -147,17 +148,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=60, help="of a round of ours; theirs 4")
     arguments = parser.parse_args(argv)
     chosen, _ = settings_module.load(arguments.recipe, Path.cwd(), arguments.overrides)
-    stages = Stages(chosen, lambda line: None)
+    built = Build(chosen, Runner(lambda line: None))
     with TemporaryDirectory() as folder:
         work = Path(folder)
         ways: dict[str, Round] = {
             "teacher in every step, gradients on": UsualWay(
-                stages, work / "on", gradients=True, steps=4
+                built, work / "on", gradients=True, steps=4
             ),
             "teacher in every step, no gradients": UsualWay(
-                stages, work / "off", gradients=False, steps=4
+                built, work / "off", gradients=False, steps=4
             ),
-            "this package": OurWay(stages, work / "ours", arguments.steps),
+            "this package": OurWay(built, work / "ours", arguments.steps),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():

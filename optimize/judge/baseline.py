@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +19,10 @@ from optimize.judge.kit import Kit
 from optimize.judge.records import Report, read_report
 from optimize.judge.run import HeldAgainst
 from optimize.settings.gates import BASELINE
+from optimize.workspace import Tell
 
 GIT = "git:"
 REPORT_NAME = "report.json"
-Tell = Callable[[str], None]
 
 
 class BaselineError(ValueError):

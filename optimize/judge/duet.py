@@ -17,9 +17,10 @@ from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit, KitError, Variant, read_kit
 from optimize.judge.records import Mode, Report
-from optimize.judge.run import Tell, judge
+from optimize.judge.run import judge
 from optimize.settings.load import parse
 from optimize.settings.recipe import Settings
+from optimize.workspace import Tell
 
 BUNDLE = "student-int8"
 ASK_VERSIONS = (

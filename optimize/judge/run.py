@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -36,6 +36,7 @@ from optimize.judge.workers.timing import (
 from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
+from optimize.workspace import Tell
 
 EVALUATION_BATCH = 32
 
@@ -56,7 +57,6 @@ def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Pre
 
 
 QUICK_REPLICATES = MEASURED_STARTS
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.bundle.manifest import FileEntry
+from optimize.hub import commit_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -43,10 +44,10 @@ def locate(checkpoint: str) -> str:
 
 
 def digest(checkpoint: str, revision: str | None) -> str:
-    """What a cached stage depends on: a local folder's content, a Hub id's name and revision."""
+    """What a cached stage depends on: a local folder's content, a Hub id's name and commit."""
     folder = Path(locate(checkpoint))
     if not folder.is_dir():
-        return f"hub:{checkpoint}@{revision or 'main'}"
+        return f"hub:{checkpoint}@{commit_of(checkpoint, revision, 'model')}"
     content = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".safetensors", ".txt", ".model"):

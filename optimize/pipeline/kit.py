@@ -3,9 +3,51 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME, FileEntry, KitManifest, write_json
 from optimize.data.splits import Splits
+from optimize.models.folder import EXPORT_LIBRARIES, library_versions, link
+from optimize.workspace import Workspace
+
+
+def build_kit(
+    result: Path,
+    run: Workspace,
+    *,
+    settings: Mapping[str, Any],
+    splits: Splits,
+    **variants: Path,
+) -> None:
+    """The stage: all that the judge needs.
+
+    Args:
+        result: folder to fill.
+        run: is told nothing.
+        settings: the recipe, as JSON values.
+        splits: validation and test are written.
+        **variants: every variant's folder, by its name.
+    """
+    for name, folder in variants.items():
+        shutil.copytree(folder, result / name, copy_function=link)
+    files = write_texts(splits, result)
+    manifest = KitManifest(
+        recipe=settings["name"],
+        settings=dict(settings),
+        labels=splits.label_names,
+        variants={name: name for name in variants},
+        manifests={
+            name: FileEntry.of(folder / MANIFEST_NAME).sha256 for name, folder in variants.items()
+        },
+        splits=files,
+        files={path: FileEntry.of(result / path) for path in files.values()},
+        inputs={"data": splits.key_part},
+        libraries=library_versions(EXPORT_LIBRARIES),
+    )
+    write_json(manifest, result / KIT_NAME)
 
 
 def write_texts(splits: Splits, kit: Path) -> dict[str, str]:

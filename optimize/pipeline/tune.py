@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from optimize.bundle.folder import read_manifest
-from optimize.pipeline.graph import Stages
-from optimize.pipeline.stages import Tell
+from optimize.pipeline.runner import Build, Runner
 from optimize.settings.load import parse
 from optimize.settings.recipe import Settings
 from optimize.training.predict import logits_of
+from optimize.workspace import Tell
 
 if TYPE_CHECKING:
     import optuna
@@ -102,13 +102,13 @@ def _run_trial(
     cache_root: Path | None,
 ) -> tuple[float, ...]:
     changes = suggest(trial, settings)
-    stages = Stages(changed(settings, changes), tell, cache_root)
-    stages.watch = (_Watch(trial),)
+    runner = Runner(tell, cache_root, watch=(_Watch(trial),))
+    tried = Build(changed(settings, changes), runner)
     words = ", ".join(f"{key} = {value:.4g}" for key, value in trial.params.items())
     tell(f"trial {trial.number}: {words}")
-    folder = stages.student()
+    folder = tried.folder("student")
     parameters = read_manifest(folder).parameters
-    validation = stages.splits.validation
+    validation = tried.splits.validation
     answers = logits_of(folder, validation.texts).argmax(axis=1)
     accuracy = float((answers == validation.labels).mean())
     tell(f"trial {trial.number}: validation accuracy {accuracy:.4f}, {parameters:,} parameters")

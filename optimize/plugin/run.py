@@ -174,7 +174,7 @@ class Judging:
 
 def _build(settings: Settings, tell: Callable[[str], None]) -> Path:
     try:
-        from optimize.pipeline.graph import build
+        from optimize.pipeline.runner import build
     except ImportError as error:
         raise pytest.UsageError(
             f"building a kit needs the extra `build` ({error}); `pip install optimize[build]`, "

@@ -2,17 +2,96 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from optimize.bundle.classifier import Classifier
+from optimize.bundle.folder import read_manifest
+from optimize.bundle.manifest import MANIFEST_NAME, OutOfScope, write_json
+from optimize.data.splits import TrainingData, digest_of
+from optimize.models.folder import link
+from optimize.quantize.card import CARD_NAME, model_card
+from optimize.settings.training import CalibrateSettings
+from optimize.workspace import Workspace
+
 Logits = NDArray[np.float32]
 Ids = NDArray[np.int64]
 # Temperatures between which the best is looked for.
 COLDEST, HOTTEST = 0.05, 20.0
+LOGITS_NAME = "logits.npy"
+
+
+def build_validation_logits(
+    result: Path, run: Workspace, *, data: TrainingData, isa: str, model: Path
+) -> None:
+    """The stage: a model's logits of the validation texts, which a bias is fitted to.
+
+    Args:
+        result: folder to fill.
+        run: is told nothing.
+        data: the texts.
+        isa: instruction-set class of this machine, which the last digits hang on.
+        model: folder of the ONNX model.
+    """
+    np.save(result / LOGITS_NAME, Classifier(model).logits(data.validation.texts))
+
+
+def build_calibrated(
+    result: Path,
+    run: Workspace,
+    *,
+    settings: CalibrateSettings,
+    out_of_scope_label: str | None,
+    data: TrainingData,
+    isa: str,
+    model: Path,
+    teacher_logits: Path,
+    like: Path | None = None,
+) -> None:
+    """The stage: a model with what was fitted on the validation split in its manifest.
+
+    Args:
+        result: folder to fill.
+        run: is told nothing.
+        settings: what is fitted.
+        out_of_scope_label: the label that means none of the others.
+        data: the validation split is fitted to.
+        isa: instruction-set class of this machine: without VNNI, INT8 products may saturate.
+        model: its folder.
+        teacher_logits: folder of the teacher's logits of the same texts.
+        like: folder of the ONNX model of the same weights that stands in for a PyTorch one.
+    """
+    manifest = read_manifest(model)
+    # INT8 as it is served, one by one; a batch would share its scales.
+    size = 1 if manifest.quantization else 32
+    validation = data.validation
+    seen, label = {"validation": validation}, out_of_scope_label
+    found = fit(
+        Classifier(like or model).logits(validation.texts, batch_size=size),
+        validation.labels,
+        temperature=settings.temperature,
+        out_of_scope=None if label is None else data.label_names.index(label),
+        teacher_answers=np.load(teacher_logits / LOGITS_NAME).argmax(axis=1),
+        match=settings.out_of_scope,
+    )
+    for name in manifest.files:
+        link(str(model / name), str(result / name))
+    fitted = msgspec.structs.replace(
+        manifest,
+        temperature=found.temperature,
+        out_of_scope=None if label is None else OutOfScope(label=label, bias=found.bias),
+        inputs=manifest.inputs | {"calibration": digest_of(data.label_names, seen)},
+        recipe=manifest.recipe | {"calibrate": settings.model_dump()},
+    )
+    write_json(fitted, result / MANIFEST_NAME)
+    if fitted.quantization:
+        (result / CARD_NAME).write_text(model_card(fitted), encoding="utf-8")
 
 
 class Calibration(NamedTuple):

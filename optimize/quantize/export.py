@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
+import torch
+import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from optimize.bundle.folder import MODEL_NAME
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.manifest import MANIFEST_NAME, write_json
+from optimize.data.splits import TrainingData
+from optimize.models.checkpoint import load_classifier
+from optimize.models.folder import derived
+from optimize.quantize.parity import ExportError, check_parity
 from optimize.settings.recipe import ExportSettings
+from optimize.workspace import Workspace
 
 # Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.
 FUSED_AS = {
@@ -24,8 +33,42 @@ FUSED_AS = {
     "electra": "bert",
     "mean-pooled-bert": "bert",
 }
+FUSED_ATTENTION = ("Attention", "MultiHeadAttention")
 # optimum knows the inputs of a model by its type.
 OPTIMUM_KNOWS_AS = {"mean-pooled-bert": "bert"}
+
+
+def build_onnx(
+    result: Path, run: Workspace, *, settings: ExportSettings, data: TrainingData, model: Path
+) -> None:
+    """The stage: a PyTorch model as ONNX, checked against it on the validation texts.
+
+    Args:
+        result: folder to fill.
+        run: is told how far the two are apart.
+        settings: of the export.
+        data: its validation texts are tried.
+        model: folder of the PyTorch model.
+
+    Raises:
+        ExportError: the two do not answer alike.
+    """
+    loaded = load_classifier(str(model))
+    export_onnx(loaded, result / MODEL_NAME, settings)
+    shutil.copy(model / TOKENIZER_NAME, result)
+    opset, ir_version = versions(result / MODEL_NAME)
+    manifest = derived(
+        result,
+        read_manifest(model),
+        {"export": settings.model_dump()},
+        format="onnx",
+        opset=opset,
+        ir_version=ir_version,
+    )
+    texts = data.validation.texts
+    worst = check_parity(loaded, result, manifest, texts, settings.parity_tolerance)
+    run.tell(f"ONNX equals PyTorch within {worst:.1e}")
+    write_json(manifest, result / MANIFEST_NAME)
 
 
 def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) -> None:
@@ -40,7 +83,7 @@ def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) 
         raw = _exported(model, Path(work), settings.opset)
         family = FUSED_AS.get(model.config.model_type)
         if settings.fuse and family is not None:
-            graph = _fused(raw, family, model.config)
+            graph = _fused(raw, family, model)
         else:
             graph = onnx.load(str(raw))
     graph.ir_version = settings.ir_version
@@ -76,10 +119,11 @@ def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
     return folder / MODEL_NAME
 
 
-def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
+def _fused(raw: Path, family: str, model: PreTrainedModel) -> onnx.ModelProto:
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
+    config: Any = model.config
     options = FusionOptions(family)
     # Quantizing a fused embedding layer is not supported (quantization.md, trap 12).
     options.enable_embed_layer_norm = False
@@ -99,6 +143,12 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
         opt_level=0,
     )
     graph: onnx.ModelProto = fused.model
+    if not fused_attention_nodes(graph.graph):
+        raise ExportError(
+            f"no attention of this {config.model_type} was fused, with torch {torch.__version__} "
+            f"and transformers {transformers.__version__}: what they export has changed. Set "
+            "export.fuse = false, or take the versions that the extra `build` names."
+        )
     return graph
 
 
@@ -111,10 +161,9 @@ def _import_used_domains(graph: onnx.ModelProto) -> None:
         graph.opset_import.append(onnx.helper.make_opsetid(domain, kept.get(domain, 1)))
 
 
-def fused_attention_nodes(path: Path) -> int:
+def fused_attention_nodes(graph: onnx.GraphProto) -> int:
     """How many attention blocks were fused."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return sum(node.op_type in ("Attention", "MultiHeadAttention") for node in graph.node)
+    return sum(node.op_type in FUSED_ATTENTION for node in graph.node)
 
 
 def versions(path: Path) -> tuple[int, int]:

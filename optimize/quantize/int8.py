@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
-from optimize.bundle.folder import MODEL_NAME
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.manifest import MANIFEST_NAME, write_json
+from optimize.models.folder import derived
 from optimize.settings.recipe import QuantizationRecipe
+from optimize.workspace import Workspace
 
 
 class QuantizeError(RuntimeError):
     """A quantization that did not quantize; the message says what was found."""
+
+
+def build_int8(result: Path, run: Workspace, *, recipe: QuantizationRecipe, model: Path) -> None:
+    """The stage: an fp32 ONNX model in INT8, not calibrated yet.
+
+    Args:
+        result: folder to fill.
+        run: is told nothing.
+        recipe: its name.
+        model: folder of the fp32 model.
+
+    Raises:
+        QuantizeError: nothing was quantized.
+    """
+    quantize(recipe, model / MODEL_NAME, result / MODEL_NAME)
+    shutil.copy(model / TOKENIZER_NAME, result)
+    own = {"quantize": {"recipe": recipe}}
+    manifest = derived(result, read_manifest(model), own, quantization=recipe)
+    write_json(manifest, result / MANIFEST_NAME)
 
 
 def quantize(recipe: QuantizationRecipe, source: Path, target: Path) -> None:

@@ -108,6 +108,7 @@ class DistillSettings(TrainingSettings):
         augment_kinds: how they are made, in turn.
         transfer: more unlabelled texts for the teacher to score: a text file of one a line, a
             JSON Lines, CSV, TSV or Parquet file with the text column, or a Hub id.
+        transfer_revision: Hub revision of those; pin it, so that they cannot change under a gate.
         misspelt: copies of each labelled text with slips of the keyboard; the teacher's answer to
             the text as it was holds for them, so they cost it nothing.
         folds: teachers trained on all but one fold each, so that none scores its own training
@@ -134,6 +135,7 @@ class DistillSettings(TrainingSettings):
         default=("drop", "swap", "within", "across"), min_length=1
     )
     transfer: str | None = None
+    transfer_revision: str | None = None
     misspelt: int = Field(default=0, ge=0)
     folds: int = Field(default=0, ge=0)
     control: bool = False

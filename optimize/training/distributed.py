@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Processes:
     """This process among those that build together; one alone by default.
+
+    accelerate does the work. It is asked only where there are several: importing it brings torch,
+    which a build that finds everything in the cache does without.
 
     Attributes:
         rank: its number, from 0.
@@ -22,8 +28,7 @@ class Processes:
     @classmethod
     def launched(cls) -> Processes:
         """Join the others, where a launcher started several."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count == 1:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         import torch
         from accelerate import PartialState
@@ -39,30 +44,32 @@ class Processes:
     def wait(self) -> None:
         """Until all of them are here."""
         if self.count > 1:
-            import torch
+            from accelerate.utils import wait_for_everyone
 
-            torch.distributed.barrier()
+            wait_for_everyone()
 
     def leave(self) -> None:
         """Part together: one that goes early takes the others' connections with it."""
         if self.count > 1:
-            import torch
+            from accelerate import PartialState
 
             self.wait()
-            torch.distributed.destroy_process_group()
+            PartialState().destroy_process_group()
 
-    def agreed(self, value: bool) -> bool:
+    def agreed(self, value: Value) -> Value:
         """The first one's value, for all."""
         if self.count == 1:
             return value
-        import torch
+        from accelerate.utils import broadcast_object_list
 
-        shared = [value]
-        torch.distributed.broadcast_object_list(shared, src=0)
-        return bool(shared[0])
+        shared: list[Value] = broadcast_object_list([value])
+        return shared[0]
 
     def by_first(self, work: Callable[[], None]) -> None:
         """Let the first do some work while the others wait for it.
+
+        Not accelerate's ``main_process_first``: where the first fails there, the others go on, and
+        wait for it for ever at the next barrier.
 
         Raises:
             RuntimeError: in the others, when it failed in the first.

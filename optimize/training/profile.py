@@ -5,11 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from transformers import TrainerCallback
-
-OTHER = "other"
 
 
 class Profile:
@@ -36,10 +31,6 @@ class Profile:
             if self._inside:
                 self._inside[-1] += lasted
 
-    def callback(self) -> TrainerCallback:
-        """Counts the optimizer's steps of a Trainer."""
-        return _OptimizerSection(self)
-
     def lines(self) -> list[str]:
         """The table, the longest first."""
         total = sum(self.seconds.values())
@@ -49,16 +40,3 @@ class Profile:
             f"{self.calls[name]:7} ×  {name}"
             for name in order
         ]
-
-
-class _OptimizerSection(TrainerCallback):
-    def __init__(self, profile: Profile) -> None:
-        self._profile = profile
-        self._open: Any = None
-
-    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._open = self._profile.section("optimizer")
-        self._open.__enter__()
-
-    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._open.__exit__(None, None, None)

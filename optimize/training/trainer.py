@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from optimize.models.attention import attention_for
 from optimize.models.first_token import only_first_token
 from optimize.settings.training import TrainingSettings
+from optimize.training.arguments import training_arguments
+from optimize.training.averaging import WeightAverage
 from optimize.training.batches import LengthBatches
 from optimize.training.cross_entropy import hard_label_loss
 from optimize.training.dataset import TrainingLoader, TrainingSet
 from optimize.training.evaluation import compute_accuracy
 from optimize.training.optimizer import parameter_groups
+from optimize.training.profile import Profile
 from optimize.training.resume import last_whole_checkpoint
-from optimize.training.run import Run, training_arguments
-
-AVERAGE_NAME = "average.safetensors"
+from optimize.training.run import Run
 
 
 class ClassifierTrainer(Trainer):
@@ -56,17 +54,16 @@ class ClassifierTrainer(Trainer):
         self.settings: Any = settings
         self.training_set = training_set
         self.run, self.processes, self.profile = run, run.processes, run.profile
-        self.add_callback(self.profile.callback())
+        self.add_callback(_OptimizerSection(self.profile))
         self.remove_callback(PrinterCallback)
         # The loss is a mean over the batch; Trainer must not rescale it by the token count.
         self.model_accepts_loss_kwargs = False
         self.own: PreTrainedModel = kwargs["model"]  # never wrapped, unlike Trainer's `model`
         if settings.freeze_embeddings:
             self.own.get_input_embeddings().requires_grad_(requires_grad=False)
-        self._average: AveragedModel | None = None
+        self._average: WeightAverage | None = None
         if settings.ema:
-            decay = get_ema_multi_avg_fn(settings.ema)
-            self._average = AveragedModel(self.own, multi_avg_fn=decay)
+            self._average = WeightAverage(self.own, settings.ema)
             self.args.load_best_model_at_end = False  # the average of all epochs is kept
 
     def fit(self) -> None:
@@ -105,7 +102,7 @@ class ClassifierTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
         """One step, timed; the average takes up the weights that the step before has left."""
         if self._average is not None and self.state.global_step:
-            self._average.update_parameters(self.own)
+            self._average.update()
         with self.profile.section("backward"):  # less the forward pass inside it
             return super().training_step(model, inputs, *rest)
 
@@ -159,7 +156,9 @@ class ClassifierTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluation of the weights that would be kept, timed."""
-        with self.profile.section("evaluation"), self._averaged():
+        begun = self._average is not None and self.state.global_step > 0
+        weights = self._average.applied() if self._average and begun else nullcontext()
+        with self.profile.section("evaluation"), weights:
             return super().evaluate(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -167,37 +166,29 @@ class ClassifierTrainer(Trainer):
         with self.profile.section("checkpoints"):
             super().save_model(output_dir, _internal_call)
             if self._average is not None and self.args.should_save and output_dir is not None:
-                state = {name: tensor.contiguous() for name, tensor in self._averages().items()}
-                save_file(state, Path(output_dir, AVERAGE_NAME))
+                self._average.save(Path(output_dir))
 
     def train(  # type: ignore[override]  # the rest is passed on as it is
         self, resume_from_checkpoint: Any = None, **kwargs: Any
     ) -> Any:
         """Train; the average goes on from the checkpoint's, and is what the model ends with."""
         if self._average is not None and resume_from_checkpoint is not None:
-            stored = load_file(Path(resume_from_checkpoint, AVERAGE_NAME))
-            self._average.module.load_state_dict(stored, strict=False)
-            self._average.n_averaged.fill_(1)
+            self._average.load(Path(resume_from_checkpoint))
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self._average is not None:
-            self._average.update_parameters(self.own)
-            self.own.load_state_dict(self._averages(), strict=False)
+            self._average.keep()
         return result
 
-    def _averages(self) -> dict[str, Tensor]:
-        if self._average is None:
-            return {}
-        return {name: value.detach() for name, value in self._average.module.named_parameters()}
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The model with averaged weights, and its own again afterwards."""
-        if self._average is None or not self.state.global_step:
-            yield
-            return
-        before = {name: value.detach().clone() for name, value in self.own.named_parameters()}
-        self.own.load_state_dict(self._averages(), strict=False)
-        try:
-            yield
-        finally:
-            self.own.load_state_dict(before, strict=False)
+class _OptimizerSection(TrainerCallback):
+    """Counts the optimizer's steps in a profile."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._open = ExitStack()
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._open.enter_context(self._profile.section("optimizer"))
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._open.close()

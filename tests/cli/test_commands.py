@@ -10,7 +10,7 @@ import optimize
 from optimize import Classifier
 from optimize.cli import main
 from optimize.judge.records import read_report
-from optimize.pipeline import graph as pipeline
+from optimize.pipeline import runner as pipeline
 from optimize.settings.load import shipped_recipes
 
 TEXTS = ["where is my parcel", "refund my money"]
@@ -209,7 +209,7 @@ def test_build_refuses_a_folder_that_is_no_kit(capsys, ready, tiny_recipe, tmp_p
 
 
 def test_missing_extra_is_named(capsys, monkeypatch, tiny_recipe):
-    monkeypatch.setitem(sys.modules, "optimize.pipeline.graph", None)
+    monkeypatch.setitem(sys.modules, "optimize.pipeline.runner", None)
     assert main(["build", "--recipe", str(tiny_recipe)]) == 1
     told = capsys.readouterr().err
     assert "the command 'build' needs an extra: `pip install optimize[build]`" in told
@@ -225,7 +225,7 @@ def test_interrupt(capsys, monkeypatch, tiny_recipe):
 
 
 def test_refused_build_leaves_nothing(tiny_kit, tmp_path, monkeypatch):
-    from optimize.pipeline import graph as pipeline
+    from optimize.pipeline import runner as pipeline
 
     monkeypatch.setattr(pipeline, "build", lambda *_: tiny_kit)
     (tmp_path / "home").mkdir()

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from optimize import settings
 from optimize.data.misspell import SHORTEST, misspelt, misspelt_copies
+from optimize.data.transfer_set import TransferSet
+from optimize.distill.student import Learning, student_training_set
 from optimize.models import checkpoint
-from optimize.pipeline.graph import Stages
+from optimize.pipeline.runner import Build, Runner
 from optimize.settings.training import DistillSettings
+from optimize.training.run import Run
 
 WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyzé'", min_size=1, max_size=9), min_size=1)
 
@@ -58,11 +61,12 @@ def training_set(tiny_recipe, tmp_path):
     chosen, _ = settings.load(
         str(tiny_recipe), None, ["distill.misspelt=3", "distill.augment=2", "teacher.epochs=1"]
     )
-    stages = Stages(chosen, lambda line: None, tmp_path / "cache")
-    tokenizer = checkpoint.load_tokenizer(str(stages.teacher()))
-    texts, store = stages.transfer(), stages.logits()
-    made = stages.training_set(tokenizer, texts, store, tmp_path / "tokens", chosen.distill)
-    return made, len(stages.splits.train)
+    built = Build(chosen, Runner(lambda line: None, tmp_path / "cache"))
+    tokenizer = checkpoint.load_tokenizer(str(built.folder("teacher")))
+    texts, outputs = TransferSet(built.folder("transfer-set")), built.folder("teacher-outputs")
+    learning = Learning(chosen.student, chosen.distill, chosen.teacher.max_length)
+    run, train = Run(tmp_path, lambda line: None), built.splits.train
+    return student_training_set(tokenizer, train, texts, outputs, learning, run), len(train)
 
 
 def test_a_misspelt_copy_carries_what_its_text_carries(training_set):

@@ -186,11 +186,11 @@ def test_format_that_cannot_be_told_is_refused(tmp_path):
 def test_digest_follows_the_content_and_not_the_format(tmp_path):
     for split, rows in ROWS.items():
         (tmp_path / f"{split}.csv").write_text(separated(rows, ","), encoding="utf-8")
-    first = data.load(DataSettings(source=str(tmp_path))).digest
+    first = data.load(DataSettings(source=str(tmp_path))).key_part
     (tmp_path / "json").mkdir()
     for split, rows in ROWS.items():
         (tmp_path / "json" / f"{split}.jsonl").write_text(json_lines(rows), encoding="utf-8")
-    assert data.load(DataSettings(source=str(tmp_path / "json"))).digest == first
+    assert data.load(DataSettings(source=str(tmp_path / "json"))).key_part == first
     changed = separated([("pay me", "track")], ",")
     (tmp_path / "test.csv").write_text(changed, encoding="utf-8")
-    assert data.load(DataSettings(source=str(tmp_path))).digest != first
+    assert data.load(DataSettings(source=str(tmp_path))).key_part != first

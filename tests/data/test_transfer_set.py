@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from optimize.data import load as data
 from optimize.data.augment import augmented
+from optimize.data.sources import OwnTexts
 from optimize.data.splits import UNLABELLED, DataError
-from optimize.data.transfer_set import TransferSet, write_transfer_set
+from optimize.data.transfer_set import TransferSet, build_transfer_set
 from optimize.models import checkpoint
 from optimize.models.embeddings import nearest_words, word_replacements
 from optimize.settings.recipe import DataSettings
-from optimize.settings.training import DistillSettings
+from optimize.workspace import Workspace
 
 KINDS = ("drop", "swap", "within", "across", "replace")
 
@@ -25,8 +26,11 @@ def splits(tiny_data):
     return data.load(DataSettings(source=str(tiny_data)))
 
 
-def written(splits, folder, words=None, **settings):
-    return write_transfer_set(splits, DistillSettings(**settings), DataSettings(), folder, words)
+def written(splits, folder, *, augment=0, transfer=None):
+    own = None if transfer is None else OwnTexts(transfer, "text")
+    asked = {"augment": augment, "kinds": KINDS[:4], "seed": 0, "own": own}
+    build_transfer_set(folder, Workspace(folder, print), data=splits.training, **asked)
+    return TransferSet(folder)
 
 
 def test_augmented_texts_are_new_and_the_same_for_a_seed():

@@ -17,10 +17,11 @@ from optimize.data.transfer_set import TransferSet
 from optimize.distill.generate import Writer
 from optimize.models import checkpoint
 from optimize.models.language_model import GenerateError, Vocabulary, draw
-from optimize.pipeline.graph import Stages
+from optimize.pipeline.runner import Build, Runner
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import GenerateSettings
 from optimize.training.distributed import Processes
+from optimize.training.run import Run
 
 FOREIGN = ("öl", "čas")
 
@@ -140,7 +141,7 @@ def test_writer_learns_what_a_class_is_about(language_model, train):
     after = shares(0, "cancel") - shares(0, "track")
     assert before < 0.3
     assert after > 0.5
-    assert told[-1].startswith("generator: loss ")
+    assert told[-1].startswith("loss ")
 
 
 def test_texts_are_new_distinct_and_the_same_for_a_seed(language_model, train):
@@ -174,19 +175,19 @@ def test_student_learns_from_generated_texts_without_their_class(
         "generate.learning_rate=2e-3",
     ]
     chosen, _ = settings_module.load(str(tiny_recipe), None, overrides)
-    stages = Stages(chosen, lambda line: None, tiny_cache)
-    plain = Stages(settings_module.load(str(tiny_recipe))[0], lambda line: None, tiny_cache)
-    transfer, without = TransferSet(stages.transfer()), TransferSet(plain.transfer())
+    runner = Runner(lambda line: None, tiny_cache)
+    built, plain = Build(chosen, runner), Build(settings_module.load(str(tiny_recipe))[0], runner)
+    transfer, without = (TransferSet(each.folder("transfer-set")) for each in (built, plain))
     added = list(transfer.texts())[len(without) :]
     assert len(added) > 20
     assert (transfer.labels[len(without) :] == UNLABELLED).all()
-    assert stages.keys["transfer"] != plain.keys["transfer"]
+    assert built.stages["transfer-set"].key != plain.stages["transfer-set"].key
 
 
 def test_several_processes_are_told_to_write_the_texts_first(language_model, tiny_recipe, tmp_path):
     overrides = [f"generate.checkpoint={language_model}"]
     chosen, _ = settings_module.load(str(tiny_recipe), None, overrides)
-    stages = Stages(chosen, lambda line: None, tmp_path)
-    stages.processes = Processes(0, 2)
+    stage = Build(chosen, Runner(lambda line: None, tmp_path)).stages["generated"]
+    run = Run(tmp_path, lambda line: None, Processes(0, 2))
     with pytest.raises(GenerateError, match="2 processes cannot write texts together"):
-        stages.generated()
+        stage.function()(tmp_path, run, **stage.values)

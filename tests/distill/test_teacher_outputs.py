@@ -29,18 +29,13 @@ def tokens(teacher, tmp_path):
     return tokenise(TEXTS, teacher[1], 32, tmp_path / "tokens")
 
 
-@pytest.fixture
-def fp32(monkeypatch):
-    monkeypatch.setattr("optimize.distill.teacher_outputs.has_fast_bf16", lambda: False)
-
-
 def direct(teacher, text):
     model, tokenizer = teacher
     with torch.inference_mode():
         return model(**tokenizer([text], return_tensors="pt"), output_hidden_states=True)
 
 
-def test_stores_hold_what_the_teacher_says_row_by_row(teacher, tokens, tmp_path, fp32):
+def test_stores_hold_what_the_teacher_says_row_by_row(teacher, tokens, tmp_path):
     score(teacher[0], tokens, tmp_path, silent, Wanted(hidden=(1, 2), relations=2))
     targets = SoftTargets.read(tmp_path)
     stored = targets.logits[:]
@@ -64,7 +59,7 @@ def test_states_that_no_loss_asks_for_are_not_stored(teacher, tokens, tmp_path):
     assert SoftTargets.read(tmp_path).hidden is None
 
 
-def test_shared_among_processes_the_store_is_the_same(teacher, tmp_path, fp32, monkeypatch):
+def test_shared_among_processes_the_store_is_the_same(teacher, tmp_path, monkeypatch):
     """Each scores its own batches; here one after the other, without a launcher."""
     texts = [f"track my order {n}" for n in range(40)]
     tokens = tokenise(texts, teacher[1], 32, tmp_path / "tokens")

@@ -17,7 +17,7 @@ from optimize.data.arrays import Rows
 from optimize.distill.losses import distillation_loss
 from optimize.distill.projections import DistillError
 from optimize.distill.teacher_outputs import Wanted, score
-from optimize.distill.trainer import DistillationTrainer, distill
+from optimize.distill.trainer import DistillationTrainer, train_student
 from optimize.models import checkpoint
 from optimize.models.attention import attention_for
 from optimize.models.encoder import classification_head, layer_stack
@@ -76,7 +76,9 @@ def trained(splits, backbone, folder, targets=None, *, same_origin=False, watch=
     training_set = lessons_of(splits, tokenizer, folder, targets, same_origin=same_origin)
     settings = DistillSettings(**FIXED | change)
     run = run_of(folder, watch=tuple(watch))
-    return distill(settings, (student, tokenizer), training_set, splits.validation, LENGTH, run)
+    return train_student(
+        settings, (student, tokenizer), training_set, splits.validation, LENGTH, run
+    )
 
 
 def weights(model):
@@ -254,9 +256,9 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
     for name in ("hidden", "relations"):
         settings = DistillSettings(**FIXED | {name: 1.0, "relation_heads": 4})
         with pytest.raises(DistillError, match=rf"tokenizers differ. Set distill.{name} = 0"):
-            distill(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
+            train_student(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
     settings = DistillSettings(**FIXED, pooled=1.0)
-    distill(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
+    train_student(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["pooled", "cosine", "hidden", "relations"])
@@ -339,9 +341,9 @@ BUILD = """
 import sys
 from pathlib import Path
 from optimize import settings
-from optimize.pipeline.graph import Stages
+from optimize.pipeline.runner import Build, Runner
 chosen, _ = settings.load(sys.argv[1], None, ["distill.epochs=24", "distill.augment=8"])
-Stages(chosen, lambda line: print(line, flush=True), Path(sys.argv[2])).student()
+Build(chosen, Runner(lambda line: print(line, flush=True), Path(sys.argv[2]))).folder("student")
 """
 
 
@@ -359,8 +361,8 @@ def test_build_killed_outright_resumes_to_the_same_weights(epochs, tiny_recipe, 
         )
 
     def weights_in(cache):
-        (folder,) = [path for path in cache.glob("student-*") if path.suffix == ""]
-        return load_file(folder / "model.safetensors")
+        (path,) = cache.glob("student-*/result/model.safetensors")
+        return load_file(path)
 
     whole = started(tmp_path / "whole")  # meanwhile, on the other core
     kills = 0

@@ -15,9 +15,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from optimize.distill.projections import mapped_layers
 from optimize.models.activations import Activations
-from optimize.models.encoder import StudentError, set_dropout
+from optimize.models.encoder import StudentError, mapped_layers, set_dropout
 from optimize.training.optimizer import parameter_groups
 
 SMALL = {"vocab_size": 40, "num_labels": 3}

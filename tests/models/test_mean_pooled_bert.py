@@ -15,7 +15,7 @@ from optimize.judge.workers.process import WorkerProcess, WorkerSpec
 from optimize.models import checkpoint
 from optimize.models.encoder import StudentError
 from optimize.models.mean_pooled_bert import MeanPooledBert, mean_pooled
-from optimize.pipeline import graph as pipeline
+from optimize.pipeline import runner as pipeline
 from optimize.settings.training import StudentSettings
 
 NAMES = ("cancel", "refund", "track")

@@ -1,14 +1,30 @@
-"""Stages survive interruption and do not depend on comments."""
+"""Stages survive interruption, and what is damaged is told and built again."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from optimize.pipeline.cache import StageCache
-from optimize.pipeline.key import code_digest, key_of
+
+KEY = "k" * 64
+
+
+def write(content):
+    def fill(result, work):
+        (result / "model").write_text(content)
+        (result / "part").mkdir()
+        (result / "part" / "weights").write_bytes(content.encode() * 100)
+
+    return fill
+
+
+def found_or_built(cache, fill, name="stage"):
+    return cache.find(name, KEY) or cache.build(name, KEY, fill, {"values": {"a": 1}})
 
 
 def test_interrupted_stage_leaves_nothing_that_looks_done(tmp_path):
@@ -21,17 +37,19 @@ def test_interrupted_stage_leaves_nothing_that_looks_done(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.folder("stage", "k" * 40, interrupted)
-    assert not [path for path in tmp_path.iterdir() if path.name == "stage-" + "k" * 20]
+        found_or_built(cache, interrupted)
+    assert cache.find("stage", KEY) is None
+    assert list(cache.entries()) == []
 
     def resumed(result, work):
         assert not list(result.iterdir())  # the half-written file is gone,
         assert (work / "checkpoint").read_text() == "1"  # the checkpoint is not
         (result / "model").write_text("whole")
 
-    done = cache.folder("stage", "k" * 40, resumed)
+    done = found_or_built(cache, resumed)
     assert (done / "model").read_text() == "whole"
     assert [path.name for path in done.iterdir()] == ["model"]
+    assert sorted(path.name for path in done.parent.iterdir()) == ["result", "stage.json"]
 
 
 SLOW_STAGE = """
@@ -47,7 +65,7 @@ def build(result, work):
     print("writing", flush=True)
     time.sleep(60)
 
-StageCache(Path(sys.argv[1])).folder("stage", "k" * 40, build)
+StageCache(Path(sys.argv[1])).build("stage", "k" * 64, build)
 """
 
 
@@ -60,9 +78,7 @@ def test_killed_process_leaves_nothing_that_looks_done(tmp_path, number):
     os.kill(child.pid, number)
     child.wait()
     child.stdout.close()
-    built = StageCache(tmp_path).folder(
-        "stage", "k" * 40, lambda result, work: (result / "model").write_text("whole")
-    )
+    built = found_or_built(StageCache(tmp_path), write("whole"))
     assert (built / "model").read_text() == "whole"
 
 
@@ -80,30 +96,99 @@ def test_two_processes_build_a_stage_once(tmp_path):
 
 
 def test_built_stage_is_not_built_again(tmp_path):
+    found_or_built(StageCache(tmp_path), write("1"))
+    found_or_built(StageCache(tmp_path), lambda result, work: pytest.fail("built twice"))
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = {
+    "flipped": (flipped, "has SHA-256"),
+    "cut": (cut, "bytes where"),
+    "emptied": (emptied, "bytes where"),
+    "deleted": (lambda path: path.unlink(), "is missing"),
+}
+
+
+@pytest.mark.parametrize("file", ["model", "part/weights"])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_stage_is_told_by_name_and_built_again(tmp_path, file, kind):
+    damage, words = DAMAGES[kind]
+    first = found_or_built(StageCache(tmp_path), write("whole"))
+    damage(first / file)
+    told = []
+    again = found_or_built(StageCache(tmp_path, told.append), write("whole"))
+    assert (again / "model").read_text() == "whole"
+    assert len(told) == 1
+    assert told[0].startswith("stage: ")
+    assert file in told[0]
+    assert words in told[0]
+    assert StageCache(tmp_path, pytest.fail).find("stage", KEY) == again
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 99}', None])
+def test_stage_without_a_record_that_can_be_read_is_built_again(tmp_path, content):
+    record = found_or_built(StageCache(tmp_path), write("whole")).parent / "stage.json"
+    if content is None:
+        record.unlink()
+    else:
+        record.write_text(content)
+    told = []
+    cache = StageCache(tmp_path, told.append)
+    assert cache.find("stage", KEY) is None
+    assert "cannot be read" in told[0]
+    found_or_built(cache, write("whole"))
+
+
+def test_file_that_nobody_wrote_is_noticed(tmp_path):
+    folder = found_or_built(StageCache(tmp_path), write("whole"))
+    (folder / "part" / "more").write_text("x")
+    told = []
+    assert StageCache(tmp_path, told.append).find("stage", KEY) is None
+    assert "part/more does not belong there" in told[0]
+
+
+def test_entries_tell_stage_size_and_age(tmp_path):
     cache = StageCache(tmp_path)
-    cache.folder("s", "k" * 40, lambda result, work: (result / "a").write_text("1"))
-    cache.folder("s", "k" * 40, lambda result, work: pytest.fail("built twice"))
+    found_or_built(cache, write("whole"))
+    found_or_built(cache, write("other"), name="a-longer-name")
+    longer, short = cache.entries()
+    assert (longer.name, short.name) == ("a-longer-name", "stage")
+    assert short.key == KEY[:20]
+    assert short.size_bytes == 505
+    assert short.parts == {"values": {"a": 1}}
+    os.utime(short.folder / "stage.json", (time.time() - 86400 * 3,) * 2)
+    assert [round(entry.age_days) for entry in cache.entries()] == [0, 3]
+    cache.find("stage", KEY)  # use makes it young again
+    assert [round(entry.age_days) for entry in cache.entries()] == [0, 0]
 
 
-def test_comments_and_docstrings_retrain_nothing(tmp_path):
-    versions = {
-        "plain": "def f():\n    return 1\n",
-        "documented": '"""Doc."""\n\n# why\ndef f():\n    """Doc."""\n    return 1\n',
-        "changed": "def f():\n    return 2\n",
-    }
-    digests = {}
-    for name, code in versions.items():
-        (tmp_path / f"{name}.py").write_text(code)
-        digests[name] = code_digest(tmp_path / f"{name}.py")
-    assert digests["plain"] == digests["documented"] != digests["changed"]
+def test_stage_that_a_run_works_on_is_not_removed(tmp_path):
+    from filelock import FileLock
+
+    cache = StageCache(tmp_path)
+    found_or_built(cache, write("whole"))
+    (entry,) = cache.entries()
+    with FileLock(f"{entry.folder}.lock"):
+        assert not cache.remove(entry)
+    assert cache.remove(entry)
+    assert list(cache.entries()) == []
 
 
-def test_key_follows_settings_code_and_libraries():
-    base = key_of({"a": 1}, ("distill/losses.py",), ("numpy",))
-    assert base == key_of({"a": 1}, ("distill/losses.py",), ("numpy",))
-    others = [
-        key_of({"a": 2}, ("distill/losses.py",), ("numpy",)),
-        key_of({"a": 1}, ("data/load.py",), ("numpy",)),
-        key_of({"a": 1}, ("distill/losses.py",), ("numpy", "torch")),
-    ]
-    assert len({base, *others}) == 4
+def test_record_is_json_that_people_can_read(tmp_path):
+    folder = found_or_built(StageCache(tmp_path), write("whole"))
+    record = json.loads((folder.parent / "stage.json").read_text())
+    assert record["name"] == "stage"
+    assert record["files"]["model"]["size_bytes"] == 5

@@ -1,12 +1,20 @@
+import inspect
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import optimize
 from optimize import Classifier, settings
 from optimize.bundle.folder import read_manifest
-from optimize.data.transfer_set import TransferSet
+from optimize.distill.student import labels_alone
 from optimize.judge.kit import KitError, read_kit
-from optimize.pipeline import graph as pipeline
+from optimize.pipeline.graph import graph
+from optimize.pipeline.runner import Build, Runner, build
 from optimize.settings.recipe import VARIANTS
 
 
@@ -38,7 +46,7 @@ def test_changed_gate_trains_nothing(tiny_kit, tiny_recipe, tiny_cache):
     told = []
     gate = 'gates.size={kind = "size", min_reduction_pct = 50.0}'
     gated, _ = settings.load(str(tiny_recipe), overrides=[gate])
-    kit = pipeline.build(gated, told.append, tiny_cache)
+    kit = build(gated, told.append, tiny_cache)
     assert kit != tiny_kit
     assert [line for line in told if line.endswith("building")] == ["kit: building"]
     assert "size" in json.loads((kit / "kit.json").read_text())["settings"]["gates"]
@@ -47,7 +55,7 @@ def test_changed_gate_trains_nothing(tiny_kit, tiny_recipe, tiny_cache):
 def test_control_is_built_beside_the_student_and_judged(tiny_recipe, tiny_cache, tiny_kit):
     told = []
     chosen, _ = settings.load(str(tiny_recipe), None, ["distill.control=true"])
-    kit = read_kit(pipeline.build(chosen, told.append, tiny_cache))
+    kit = read_kit(build(chosen, told.append, tiny_cache))
     built = [line.split(":")[0] for line in told if line.endswith(": building")]
     alone = "student-undistilled"
     assert built == [alone, f"{alone}-onnx", f"calibrated-{alone}-onnx", "kit"]
@@ -57,18 +65,14 @@ def test_control_is_built_beside_the_student_and_judged(tiny_recipe, tiny_cache,
     assert recipe["epochs"] == chosen.distill.epochs  # as many examples: nothing was added
 
 
-def test_control_sees_as_many_examples_and_misspelt_copies_too(tiny_recipe, tmp_path, monkeypatch):
-    asked = ["distill.augment=2", "distill.misspelt=3", "distill.epochs=4"]
+def test_control_sees_as_many_examples_and_misspelt_copies_too(tiny_recipe):
+    asked = ["distill.augment=2", "distill.misspelt=3", "distill.epochs=4", "distill.pooled=1.0"]
     chosen, _ = settings.load(str(tiny_recipe), None, asked)
-    stages = pipeline.Stages(chosen, lambda line: None, tmp_path)
-    seen = []
-    monkeypatch.setattr(stages, "_student", lambda name, distill, store: seen.append(distill))
-    stages.undistilled()
-    texts, labelled = len(TransferSet(stages.transfer())), len(stages.splits.train)
-    assert texts > 2 * labelled
-    (alone,) = seen
+    labelled, texts = 48, 130
+    alone = labels_alone(chosen.distill, labelled, texts)
     assert (alone.misspelt, alone.augment, alone.pooled) == (3, 0, 0)
     assert alone.epochs * 4 * labelled == pytest.approx(4 * (texts + 3 * labelled), rel=0.1)
+    assert alone.learning_rate == chosen.distill.learning_rate
 
 
 def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(
@@ -79,12 +83,13 @@ def test_cross_fitted_logits_are_of_teachers_that_have_not_seen_the_texts(
     from optimize.data.folds import fold_rows
     from optimize.training.soft_targets import SoftTargets
 
+    runner = Runner(lambda line: None, tiny_cache)
     chosen, _ = settings.load(str(tiny_recipe), None, ["distill.folds=2", "distill.augment=1"])
-    stages = pipeline.Stages(chosen, lambda line: None, tiny_cache)
-    crossed = SoftTargets.read(stages.logits()).logits[:]
     one, _ = settings.load(str(tiny_recipe), None, ["distill.augment=1"])
-    plain = SoftTargets.read(pipeline.Stages(one, lambda line: None, tiny_cache).logits()).logits[:]
-    count = len(stages.splits.train)
+    built = Build(chosen, runner)
+    crossed = SoftTargets.read(built.folder("teacher-outputs")).logits[:]
+    plain = SoftTargets.read(Build(one, runner).folder("teacher-outputs")).logits[:]
+    count = len(built.splits.train)
     assert len(crossed) == len(plain) > count
     np.testing.assert_array_equal(crossed[count:], plain[count:])
     assert not np.isclose(crossed[:count], plain[:count]).all(axis=1).any()
@@ -101,13 +106,11 @@ def test_folds_of_a_teacher_that_is_given_are_refused(tiny_recipe, given):
 def test_second_build_does_nothing(tiny_kit, tiny_recipe, tiny_cache):
     told = []
     same, _ = settings.load(str(tiny_recipe))
-    assert pipeline.build(same, told.append, tiny_cache) == tiny_kit
+    assert build(same, told.append, tiny_cache) == tiny_kit
     assert told == []
 
 
 def test_changed_text_in_a_kit_is_noticed(tiny_kit, tmp_path):
-    import shutil
-
     copy = shutil.copytree(tiny_kit, tmp_path / "kit")
     path = copy / "data" / "test.jsonl"
     content = path.read_text()
@@ -115,3 +118,124 @@ def test_changed_text_in_a_kit_is_noticed(tiny_kit, tmp_path):
     path.write_text(content.replace("please", "pleas3", 1))
     with pytest.raises(KitError, match="it was changed"):
         read_kit(copy)
+
+
+# Options under which every stage there is has a part in the kit.
+EVERY_STAGE = [
+    "distill.augment=1",
+    'distill.augment_kinds=["drop", "replace"]',
+    "distill.folds=2",
+    "distill.control=true",
+    "generate.texts=10",
+]
+
+
+@pytest.mark.parametrize("given", [EVERY_STAGE, ["teacher.logits='x.npz'"]])
+def test_every_stage_names_a_function_that_takes_its_values_and_inputs(
+    tiny_recipe, tiny_backbone, tmp_path, monkeypatch, given
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.npz").write_bytes(b"x")
+    asked = [*given, f"generate.checkpoint={tiny_backbone}"]
+    chosen, _ = settings.load(str(tiny_recipe), None, asked)
+    for stage in Build(chosen, Runner(pytest.fail, tmp_path)).stages.values():
+        function = stage.function()
+        assert f"{function.__module__}:{function.__qualname__}" == stage.make
+        inspect.signature(function).bind("result", "run", **stage.values, **stage.inputs)
+
+
+def test_graph_holds_inputs_before_what_reads_them_and_each_once(tiny_recipe, tmp_path):
+    chosen, _ = settings.load(str(tiny_recipe))
+    built = Build(chosen, Runner(pytest.fail, tmp_path / "cache"))
+    names = list(built.stages)
+    for name, stage in built.stages.items():
+        for each in stage.inputs.values():
+            assert built.stages[each.name].key == each.key
+            assert names.index(each.name) < names.index(name)
+    again = graph(chosen, built.splits)
+    assert {n: s.key for n, s in again.items()} == {n: s.key for n, s in built.stages.items()}
+    assert not (tmp_path / "cache").exists()  # nothing is built by asking
+
+
+CACHED = """
+import sys
+from pathlib import Path
+from optimize import settings
+from optimize.pipeline.runner import build
+build(settings.load(sys.argv[1])[0], print, Path(sys.argv[2]))
+print(sorted({"torch", "transformers", "onnxruntime"} & set(sys.modules)))
+"""
+
+
+def test_a_build_that_is_cached_imports_nothing_heavy(tiny_recipe, tiny_cache, tiny_kit):
+    command = [sys.executable, "-c", CACHED, str(tiny_recipe), str(tiny_cache)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# One line a wing: (module, what stands there, what shall stand there, stages built anew).
+BROKEN = {
+    "data": (
+        "data/transfer_set.py",
+        "unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)",
+        "unlabelled = np.full(count - len(train), 0, dtype=np.int64)",
+        "transfer-set",
+    ),
+    "training": (
+        "training/cross_entropy.py",
+        "return total / len(labels)",
+        "return 0 * total / len(labels)",
+        "teacher",
+    ),
+    "distill": (
+        "distill/student.py",
+        "labels = transfer_set.labels if outputs else labelled.labels",
+        "labels = 0 * (transfer_set.labels if outputs else labelled.labels)",
+        "student",
+    ),
+    "models": (
+        "models/encoder.py",
+        "return tuple(index * available // layers for index in range(1, layers + 1))",
+        "return tuple(index for index in range(1, layers + 1))",
+        "teacher",
+    ),
+    "quantize": ("quantize/int8.py", "per_channel=True", "per_channel=False", "int8-ort-dynamic"),
+    "card": ("quantize/card.py", "# Text classifier, INT8", "# A classifier, INT8", None),
+}
+
+
+@pytest.mark.parametrize("wing", BROKEN)
+def test_a_broken_line_is_never_answered_with_yesterdays_model(
+    wing, tiny_recipe, tiny_cache, tiny_kit, tmp_path
+):
+    """As a pull request that breaks a wing: built with the cache of the branch that it leaves."""
+    path, before, after, first = BROKEN[wing]
+    package = tmp_path / "code" / "optimize"
+    ignored = shutil.ignore_patterns("__pycache__", "sample")
+    shutil.copytree(Path(optimize.__file__).parent, package, ignore=ignored)
+    text = (package / path).read_text()
+    assert text.count(before) == 1
+    (package / path).write_text(text.replace(before, after))
+    cache = shutil.copytree(tiny_cache, tmp_path / "cache")
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED, str(tiny_recipe), str(cache)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "code")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    built = [line.split(":")[0] for line in done.stdout.splitlines() if line.endswith(": building")]
+    assert done.returncode == 0, done.stderr
+    assert built[-1] == "kit"
+    if first is None:
+        assert built[0] == "teacher-validation-logits"  # made in the same room
+        assert all(name.startswith("calibrated-") for name in built[1:-1])
+        (kit,) = {*cache.glob("kit-*/result")} - {*_kits_in(tiny_cache, cache)}
+        assert "# A classifier, INT8" in (kit / "student-int8" / "README.md").read_text()
+    else:
+        assert built[0] == first
+
+
+def _kits_in(cache, copy):
+    return (copy / path.relative_to(cache) for path in cache.glob("kit-*/result"))

@@ -51,7 +51,7 @@ def test_a_study_has_the_trials_asked_for_and_goes_on(chosen, tiny_cache, tmp_pa
 
 
 def test_command_leaves_a_recipe_that_can_be_built(tiny_recipe, tiny_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("optimize.pipeline.stages.default_root", lambda: tiny_cache)
+    monkeypatch.setattr("optimize.pipeline.runner.default_root", lambda: tiny_cache)
     monkeypatch.chdir(tmp_path)
     overrides = [part for item in SEARCH for part in ("--set", item)]
     assert main(["tune", "--recipe", str(tiny_recipe), *overrides]) == 0

@@ -10,8 +10,8 @@ from scipy.special import softmax
 
 from optimize import Classifier, settings
 from optimize.bundle.folder import read_manifest
-from optimize.data import load as data
-from optimize.pipeline.graph import Stages
+from optimize.data.splits import digest_of
+from optimize.pipeline.runner import Build, Runner
 from optimize.quantize.calibrate import fit, fit_bias, fit_temperature
 
 
@@ -84,27 +84,28 @@ def test_nothing_that_is_built_or_fitted_has_seen_a_test_text(
 ):
     """By digest: with other test texts every stage but the kit is found in the cache."""
     chosen, _ = settings.load(str(out_of_scope_recipe))
-    first = Stages(chosen, lambda line: None, tiny_cache)
-    first.kit()
+    first = Build(chosen, Runner(lambda line: None, tiny_cache))
+    first.folder("kit")
     told = []
     other, _ = settings.load(str(with_other_tests(out_of_scope_recipe, tmp_path)))
-    second = Stages(other, told.append, tiny_cache)
-    kit = second.kit()
+    second = Build(other, Runner(told.append, tiny_cache))
+    kit = second.folder("kit")
     assert [line for line in told if line.endswith("building")] == ["kit: building"]
-    assert {k: v for k, v in first.keys.items() if k != "kit"} == {
-        k: v for k, v in second.keys.items() if k != "kit"
-    }
-    splits = data.load(other.data)
+    differing = [name for name in first.stages if first.stages[name].key != second.stages[name].key]
+    assert differing == ["kit"]
+    splits = second.splits
     manifest = read_manifest(kit / "student-int8")
-    assert manifest.inputs["calibration"] == splits.digest_of("validation")
-    assert manifest.inputs["data"] == splits.digest_of("train", "validation")
+    assert manifest.inputs["calibration"] == digest_of(
+        splits.label_names, {"validation": splits.validation}
+    )
+    assert manifest.inputs["data"] == splits.training.key_part
 
 
 def test_bundle_answers_at_its_teachers_operating_point(out_of_scope_recipe, tiny_cache):
     chosen, _ = settings.load(str(out_of_scope_recipe))
-    stages = Stages(chosen, lambda line: None, tiny_cache)
-    kit, validation = stages.kit(), stages.splits.validation
-    label = stages.splits.label_names.index("track")
+    built = Build(chosen, Runner(lambda line: None, tiny_cache))
+    kit, validation = built.folder("kit"), built.splits.validation
+    label = built.splits.label_names.index("track")
     out = [text for text, y in zip(validation.texts, validation.labels, strict=True) if y == label]
     found = {}
     for name in ("teacher-onnx", "student-onnx", "student-int8"):

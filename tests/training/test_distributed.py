@@ -20,7 +20,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 from optimize import settings
 from optimize.training import trainer
-from optimize.pipeline.graph import Stages
+from optimize.pipeline.runner import Build, Runner
 
 losses = []
 step = trainer.ClassifierTrainer.training_step
@@ -36,11 +36,11 @@ recipe, cache, out = sys.argv[1:]
 overrides = ["distill.augment=3", "distill.epochs=3", "student.dropout=0.0", "distill.pooled=1.0"]
 overrides += ["distill.precision=fp32"]  # in bfloat16 a sum hangs on its order
 chosen, _ = settings.load(recipe, None, overrides)
-stages = Stages(chosen, lambda line: None, Path(cache))
-stages.student()
-if stages.processes.first:
-    Path(out).write_text(json.dumps([stages.processes.count, losses]))
-stages.processes.leave()
+runner = Runner(lambda line: None, Path(cache))
+Build(chosen, runner).folder("student")
+if runner.processes.first:
+    Path(out).write_text(json.dumps([runner.processes.count, losses]))
+runner.processes.leave()
 """
 
 
@@ -59,7 +59,7 @@ def one_and_two(tiny_recipe, tiny_cache, tiny_kit, tmp_path_factory):
         cache = folder / f"cache{count}"
         cache.mkdir()
         for stage in tiny_cache.glob("teacher-*"):
-            if stage.is_dir() and not stage.name.startswith(("teacher-logits", "teacher-fold")):
+            if stage.is_dir() and not stage.name.startswith(("teacher-outputs", "teacher-fold")):
                 shutil.copytree(stage, cache / stage.name)
         out = folder / f"losses{count}.json"
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -81,11 +81,11 @@ def one_and_two(tiny_recipe, tiny_cache, tiny_kit, tmp_path_factory):
 
 def stage(cache, name):
     (folder,) = [path for path in cache.glob(f"{name}-*") if path.is_dir()]
-    return folder
+    return folder / "result"
 
 
 def test_shared_scoring_gives_the_same_logits(one_and_two):
-    one, two = (np.load(stage(cache, "teacher-logits") / "logits.npy") for cache, _ in one_and_two)
+    one, two = (np.load(stage(cache, "teacher-outputs") / "logits.npy") for cache, _ in one_and_two)
     np.testing.assert_array_equal(one, two)
 
 
@@ -128,8 +128,8 @@ def test_the_others_wait_for_what_the_first_makes(tmp_path):
     def build(result, work):
         raise AssertionError("only the first builds")
 
-    cache = StageCache(tmp_path, Other(1, 2))
-    assert cache.folder("stage", "k" * 40, build) == tmp_path / f"stage-{'k' * 20}"
+    cache = StageCache(tmp_path, processes=Other(1, 2))
+    assert cache.build("stage", "k" * 40, build) == tmp_path / f"stage-{'k' * 20}" / "result"
 
 
 def test_the_others_stop_where_the_first_failed():

@@ -41,7 +41,7 @@ def test_a_section_ends_with_an_error(clock):
 
 
 def test_build_prints_where_the_time_went(tiny_recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("optimize.pipeline.stages.default_root", lambda: tmp_path / "cache")
+    monkeypatch.setattr("optimize.pipeline.runner.default_root", lambda: tmp_path / "cache")
     out = ["--out", str(tmp_path / "kit"), "--profile"]
     assert main(["build", "--recipe", str(tiny_recipe), *out]) == 0
     told = capsys.readouterr().out

@@ -1,0 +1,142 @@
+"""Builds what is asked for: every stage once, from the cache where it is there and whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimize.data.load import load
+from optimize.data.splits import Splits
+from optimize.models import checkpoint
+from optimize.pipeline.cache import StageCache, default_root
+from optimize.pipeline.graph import graph
+from optimize.pipeline.stage import Stage
+from optimize.settings.recipe import Settings
+from optimize.training.distributed import Processes
+from optimize.training.profile import Profile
+from optimize.training.run import Run
+from optimize.workspace import Tell
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+
+def build(
+    settings: Settings,
+    tell: Tell,
+    cache_root: Path | None = None,
+    profile: Profile | None = None,
+) -> Path:
+    """Build the kit that the settings describe, or find it in the cache.
+
+    Under ``accelerate launch`` or ``torchrun`` the processes share the training and the scoring,
+    and the first one writes.
+
+    Args:
+        settings: a whole recipe; its gates and judge tables do not touch the result.
+        tell: told what is being done, a line at a time.
+        cache_root: where stages are kept; by default the user's cache folder.
+        profile: told where the time goes.
+
+    Returns:
+        The kit's folder. It belongs to the cache: copy it before changing it.
+    """
+    return Build(settings, Runner(tell, cache_root, profile)).folder("kit")
+
+
+def load_splits(settings: Settings) -> Splits:
+    """The recipe's data; label ids in the order of the teacher's, where it is trained already.
+
+    Raises:
+        DataError: data that cannot be used, or with other labels than the teacher.
+        CheckpointError: no such teacher.
+    """
+    splits = load(settings.data)
+    teacher = settings.teacher
+    if teacher.fine_tune:
+        return splits
+    names = checkpoint.label_names(teacher.checkpoint, teacher.revision)
+    return splits.ordered_as(names, f"the teacher {teacher.checkpoint}")
+
+
+class Runner:
+    """Makes stages, with whom and told to whom.
+
+    Args:
+        tell: told what is being done, by the first process alone.
+        cache_root: where stages are kept; by default the user's cache folder.
+        profile: told where the time goes.
+        watch: further callbacks of every training.
+    """
+
+    def __init__(
+        self,
+        tell: Tell,
+        cache_root: Path | None = None,
+        profile: Profile | None = None,
+        watch: tuple[TrainerCallback, ...] = (),
+    ) -> None:
+        self.processes = Processes.launched()
+        self.profile = profile or Profile()
+        self._tell: Tell = tell if self.processes.first else _silent
+        self._watch = watch
+        self._cache = StageCache(cache_root or default_root(), self._tell, self.processes)
+        self._folders: dict[str, Path] = {}
+
+    def folder(self, stage: Stage) -> Path:
+        """The stage's result. What it is made of is made first, where it is not there itself."""
+        if stage.key not in self._folders:
+            found = self._cache.find(stage.name, stage.key)
+            self._folders[stage.key] = found or self._build(stage)
+        return self._folders[stage.key]
+
+    def _build(self, stage: Stage) -> Path:
+        inputs = {role: self.folder(each) for role, each in stage.inputs.items()}
+
+        def fill(result: Path, work: Path) -> None:
+            started = time.monotonic()
+            self._tell(f"{stage.name}: building")
+            with self.profile.section(f"stage {stage.name}"):
+                run = Run(work, tell, self.processes, self.profile, self._watch)
+                stage.function()(result, run, **stage.values, **inputs)
+            self._tell(f"{stage.name}: built in {time.monotonic() - started:.0f} s")
+
+        def tell(line: str) -> None:
+            self._tell(f"{stage.name}: {line}")
+
+        return self._cache.build(stage.name, stage.key, fill, stage.parts, together=stage.together)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A recipe with its data and stages.
+
+    Attributes:
+        settings: a whole recipe.
+        runner: makes its stages.
+    """
+
+    settings: Settings
+    runner: Runner
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data; see :func:`load_splits`."""
+        return load_splits(self.settings)
+
+    @cached_property
+    def stages(self) -> Mapping[str, Stage]:
+        """The recipe's stages, by name."""
+        return graph(self.settings, self.splits)
+
+    def folder(self, name: str) -> Path:
+        """The result of one of them."""
+        return self.runner.folder(self.stages[name])
+
+
+def _silent(_: str) -> None:
+    """What the other processes are told is told by the first."""

@@ -1,0 +1,95 @@
+"""Arguments and callbacks that every training run shares."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from optimize.machine import training_precision
+from optimize.settings.training import TrainingSettings
+from optimize.training.run import Run
+from optimize.workspace import Tell
+
+
+def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArguments:
+    """Arguments that every training stage shares: an evaluation and a checkpoint an epoch."""
+    return TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=128,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_ratio=settings.warmup_ratio,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        bf16=training_precision(settings.precision) == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_strategy="no",
+        report_to="none",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        remove_unused_columns=False,
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=False,
+    )
+
+
+def callbacks(settings: TrainingSettings, run: Run) -> list[TrainerCallback]:
+    """One line an epoch, an early stop where the settings ask for one, and the run's own."""
+    chosen: list[TrainerCallback] = [EpochLine(run.tell), *run.watch]
+    if settings.patience:
+        chosen.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+    return chosen
+
+
+class EpochLine(TrainerCallback):
+    """Tells the validation accuracy and the time left after every epoch."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._start = time.monotonic()
+        self._first_epoch = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note where this process starts, which after a resume is not epoch 0."""
+        self._start = time.monotonic()
+        self._first_epoch = state.epoch or 0.0
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Tell one line."""
+        epoch = state.epoch or 0.0
+        done = epoch - self._first_epoch
+        elapsed = time.monotonic() - self._start
+        left = elapsed / done * (args.num_train_epochs - epoch) if done > 0 else 0.0
+        accuracy = (metrics or {}).get("eval_accuracy", float("nan"))
+        self._tell(
+            f"epoch {epoch:.0f} of {args.num_train_epochs:.0f}, "
+            f"validation accuracy {accuracy:.4f}, {left:.0f} s left"
+        )
