@@ -45,7 +45,24 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     _add_recipe(build)
     build.add_argument("--out", type=Path, default=Path("kit"), help="folder to write")
     build.add_argument("--profile", action="store_true", help="print where the time goes")
+    build.add_argument(
+        "--explain", metavar="STAGE", help="print what its key is made of; builds nothing"
+    )
+    build.add_argument(
+        "--why",
+        metavar="STAGE",
+        nargs="?",
+        const="",
+        help="print what differs from the newest one in the cache, of all stages if none is named",
+    )
     build.set_defaults(run=runners["build"])
+
+    cache = commands.add_parser("cache", help="show the stages in the cache, or prune them")
+    cache.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="remove what was not used for so long"
+    )
+    cache.add_argument("--keep-kits", action="store_true", help="remove no kit")
+    cache.set_defaults(run=runners["cache"])
 
     tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
     _add_recipe(tune)

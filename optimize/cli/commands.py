@@ -19,7 +19,7 @@ from optimize.cli.arguments import build_parser
 if TYPE_CHECKING:
     from optimize.settings.recipe import Settings
 
-EXTRAS = {"run": "build", "build": "build", "check": "build", "tune": "build,tune"}
+EXTRAS = dict.fromkeys(("run", "build", "check", "cache"), "build") | {"tune": "build,tune"}
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
 
 
@@ -63,24 +63,18 @@ class Teller:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from optimize.judge import baseline
-    from optimize.judge.kit import read_kit
     from optimize.judge.reports.render import terminal, write_report
-    from optimize.judge.run import judge
+    from optimize.judge.request import JudgedRun, Request
     from optimize.pipeline.runner import build
-    from optimize.settings.load import against_baseline
 
-    chosen, source = _settings(arguments)
-    tell = Teller()
-    against = None
-    kit = read_kit(build(chosen, tell))
-    if arguments.baseline is not None:
-        candidate = chosen.regression.candidate
-        found = baseline.find(arguments.baseline, candidate)
-        options = _recipe_options(arguments)
-        kit, against = baseline.with_baseline(kit, found, candidate, options, tell)
-        chosen = against_baseline(chosen, stored=found.report is not None)
-    report = judge(kit, chosen, source, "quick" if arguments.quick else "full", tell, against)
+    request = Request(
+        project=Path.cwd(),
+        recipe=arguments.recipe,
+        overrides=tuple(arguments.overrides),
+        baseline=arguments.baseline,
+        quick=arguments.quick,
+    )
+    _, report = JudgedRun(request, build).judge(Teller())
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
@@ -94,6 +88,8 @@ def _build(arguments: argparse.Namespace) -> int:
     from optimize.training.profile import Profile
 
     chosen, _ = _settings(arguments)
+    if arguments.explain is not None or arguments.why is not None:
+        return _explain(chosen, arguments)
     target: Path = arguments.out
     if target.exists() and not (target / KIT_NAME).is_file():
         raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
@@ -113,6 +109,52 @@ def _build(arguments: argparse.Namespace) -> int:
             target.rename(Path(work, "old"))
         Path(work, "kit").rename(target)
     print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
+    return 0
+
+
+def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
+    from optimize.pipeline.cache import StageCache, default_root
+    from optimize.pipeline.explain import difference, explanation
+    from optimize.pipeline.runner import Build, Runner
+
+    stages = Build(chosen, Runner(Teller())).stages
+    named = [name for name in (arguments.explain, arguments.why) if name]
+    for name in named:
+        if name not in stages:
+            raise ValueError(f"no stage {name!r}; this recipe has {', '.join(stages)}")
+    if arguments.explain is not None:
+        print("\n".join(explanation(stages[arguments.explain])))
+    if arguments.why is not None:
+        entries = list(StageCache(default_root()).entries())
+        for name in named[-1:] or stages:
+            print("\n".join(difference(stages[name], entries)))
+    return 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from optimize.pipeline.cache import StageCache, default_root
+
+    cache = StageCache(default_root())
+    entries = sorted(cache.entries(), key=lambda entry: (entry.name, entry.age_days))
+    if arguments.older_than is None:
+        for entry in entries:
+            size = f"{entry.size_bytes / 1e6:10,.1f} MB"
+            print(f"{size} {entry.age_days:6.1f} days  {entry.name}-{entry.key}")
+        print(
+            f"{len(entries)} stages in {default_root()}, {cache.disk_bytes() / 1e6:,.1f} MB on disk"
+        )
+        return 0
+    before = cache.disk_bytes()
+    removed = 0
+    for entry in entries:
+        if entry.age_days < arguments.older_than or (arguments.keep_kits and entry.name == "kit"):
+            continue
+        if cache.remove(entry):
+            removed += 1
+        else:
+            print(f"in use, left: {entry.name}-{entry.key}")
+    freed = before - cache.disk_bytes()
+    print(f"{removed} of {len(entries)} stages removed, {freed / 1e6:,.1f} MB freed")
     return 0
 
 
@@ -197,14 +239,6 @@ def _exit_code(verdict: str, arguments: argparse.Namespace) -> int:
     return EXIT_CODES["fail" if policy == "fail" else "pass"]
 
 
-def _recipe_options(arguments: argparse.Namespace) -> list[str]:
-    """The options that chose the recipe, for the build of a baseline's revision."""
-    chosen = [] if arguments.recipe is None else ["--recipe", arguments.recipe]
-    for override in arguments.overrides:
-        chosen += ["--set", override]
-    return chosen
-
-
 def _save_baseline(arguments: argparse.Namespace) -> int:
     from optimize.judge.records import read_report
     from optimize.judge.reports.tables import complaints
@@ -248,14 +282,10 @@ def _schema_of(record: str) -> dict[str, Any]:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from optimize.data import load as data
-    from optimize.models import checkpoint
+    from optimize.pipeline.runner import load_splits
 
     chosen, source = _settings(arguments)
-    splits = data.load(chosen.data)
-    if not chosen.teacher.fine_tune:
-        names = checkpoint.label_names(chosen.teacher.checkpoint, chosen.teacher.revision)
-        splits.ordered_as(names, f"the teacher {chosen.teacher.checkpoint}")
+    splits = load_splits(chosen)
     print(f"settings: {source}")
     print(
         f"data: {len(splits.train)} train, {len(splits.validation)} validation, "
@@ -280,6 +310,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 RUNNERS = {
     "run": _run,
     "build": _build,
+    "cache": _cache,
     "tune": _tune,
     "check": _check,
     "report": _report,

@@ -55,7 +55,7 @@ class Entry:
     folder: Path
     name: str
     key: str
-    parts: Mapping[str, Json]
+    parts: dict[str, Json]
     size_bytes: int
     used: float
 
@@ -128,6 +128,11 @@ class StageCache:
                 size = sum(entry["size_bytes"] for entry in record["files"].values())
                 name, key = str(record["name"]), path.parent.name.rpartition("-")[2]
                 yield Entry(path.parent, name, key, record["parts"], size, stat.st_mtime)
+
+    def disk_bytes(self) -> int:
+        """Bytes of all files; one that several stages share by a hard link counts once."""
+        stats = [path.lstat() for path in self._root.rglob("*") if path.is_file()]
+        return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())
 
     def remove(self, entry: Entry) -> bool:
         """Delete a stage; false where a run is working on it right now."""

@@ -1,30 +1,31 @@
-"""From a pytest session's options to its report: settings, baseline, kit, one run of the judge."""
+"""From a pytest session's options to its report, measured when first asked, and once."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from optimize import settings as settings_module
-from optimize.settings.gates import BASELINE
-from optimize.settings.load import SettingsError
 from optimize.settings.recipe import Settings
+from optimize.workspace import Tell
 
 if TYPE_CHECKING:
-    from optimize.judge.baseline import Baseline
+    from collections.abc import Callable
+
     from optimize.judge.kit import Kit
-    from optimize.judge.records import Mode, Report
+    from optimize.judge.records import Report
+    from optimize.judge.request import JudgedRun
+
+Answer = TypeVar("Answer")
 
 
 class Judging:
-    """What the options ask to be judged, and by what; measured when first asked, and once.
+    """What the options ask to be judged, and by what.
 
     Args:
         config: pytest's, with the options of :mod:`optimize.plugin`.
@@ -32,59 +33,28 @@ class Judging:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self._settings: tuple[Settings, str] | None = None
+        self._run: JudgedRun | None = None
         self._judged: tuple[Kit, Report] | None = None
         self._failure: Exception | None = None
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
         """The settings in force, with the gates against a baseline where one is given."""
-        settings = self._load()[0]
-        baseline = self.baseline
-        if baseline is None:
-            return settings
-        try:
-            return settings_module.against_baseline(settings, stored=baseline.report is not None)
-        except SettingsError as error:
-            raise pytest.UsageError(str(error)) from error
-
-    @cached_property
-    def baseline(self) -> Baseline | None:
-        """What ``--baseline`` names; a revision is not built before it is measured."""
-        spec = self.config.getoption("baseline")
-        if spec is None:
-            return None
-        from optimize.judge.baseline import find
-
-        try:
-            return find(spec, self._load()[0].regression.candidate)
-        except ValueError as error:
-            raise pytest.UsageError(str(error)) from error
+        return self._asked(lambda run: run.settings)
 
     @property
     def timed_variants(self) -> list[str]:
-        """Variants that this run times: all but a baseline that is a stored report."""
-        stored = self.baseline is not None and self.baseline.report is not None
-        return [n for n in self.settings.judged_variants if not (stored and n == BASELINE)]
+        """Variants that this run times."""
+        return self._asked(lambda run: run.timed_variants)
 
-    def _load(self) -> tuple[Settings, str]:
-        if self._settings is None:
-            try:
-                self._settings = self._find_settings()
-            except SettingsError as error:
-                raise pytest.UsageError(str(error)) from error
-        return self._settings
-
-    def _find_settings(self) -> tuple[Settings, str]:
-        option = self.config.getoption
-        project, kit = self.config.rootpath, option("kit")
-        own = settings_module.has_project_settings(project)
-        if kit is not None and option("recipe") is None and not own:
-            from optimize.judge.kit import read_kit
-
-            table = read_kit(kit).manifest.settings
-            return settings_module.with_overrides(table, f"the kit {kit}", option("overrides"))
-        return settings_module.load(option("recipe"), project, option("overrides"))
+    def _asked(self, question: Callable[[JudgedRun], Answer]) -> Answer:
+        """What the options say; where they cannot be followed, that is a mistake of usage."""
+        if self._run is None:
+            self._run = _judged_run(self.config)
+        try:
+            return question(self._run)
+        except ValueError as error:  # settings, a baseline or a kit that cannot be used
+            raise pytest.UsageError(str(error)) from error
 
     @property
     def report(self) -> Report:
@@ -128,51 +98,36 @@ class Judging:
                 (folder / FAILURE_NAME).write_text(f"{error}\n", encoding="utf-8")
             raise
 
-    def _judge(self, tell: Callable[[str], None]) -> tuple[Kit, Report]:
-        from optimize.judge.baseline import with_baseline
-        from optimize.judge.duet import interpreter_names
-        from optimize.judge.kit import read_kit
-        from optimize.judge.run import judge
-
-        plain, source = self._load()
-        option = self.config.getoption
-        python = option("python")
-        if python is not None:
-            (runtime,) = interpreter_names([python])  # before anything is built for it
-            tell(f"the ONNX models run under {runtime}, {python}")
-        folder = option("kit")
-        if folder is None:
-            folder = _build(plain, tell)
-        kit = read_kit(folder)
-        if option("bundle") is not None:
-            kit = kit.with_bundle(option("bundle"), "student-int8")
-        against = None
-        if self.baseline is not None:
-            candidate = plain.regression.candidate
-            kit, against = with_baseline(
-                kit, self.baseline, candidate, self._recipe_options(), tell
-            )
-        if python is not None:
-            kit = kit.under(python)
-        mode: Mode = "quick" if option("quick") else "full"
-        report = judge(kit, self.settings, source, mode, tell, against)
-        if option("out") is not None:
+    def _judge(self, tell: Tell) -> tuple[Kit, Report]:
+        run = self._run = self._run or _judged_run(self.config)
+        kit, report = run.judge(tell)
+        folder = self.config.getoption("out")
+        if folder is not None:
             from optimize.judge.reports.render import write_report
 
-            write_report(report, option("out"))
+            write_report(report, folder)
         _write_job_summary(report)
         return kit, report
 
-    def _recipe_options(self) -> list[str]:
-        """The options that chose the recipe, for the build of a baseline's revision."""
-        recipe = self.config.getoption("recipe")
-        chosen = [] if recipe is None else ["--recipe", recipe]
-        for override in self.config.getoption("overrides"):
-            chosen += ["--set", override]
-        return chosen
+
+def _judged_run(config: pytest.Config) -> JudgedRun:
+    from optimize.judge.request import JudgedRun, Request
+
+    option = config.getoption
+    request = Request(
+        project=config.rootpath,
+        recipe=option("recipe"),
+        overrides=tuple(option("overrides")),
+        kit=option("kit"),
+        bundle=option("bundle"),
+        python=option("python"),
+        baseline=option("baseline"),
+        quick=option("quick"),
+    )
+    return JudgedRun(request, _build)
 
 
-def _build(settings: Settings, tell: Callable[[str], None]) -> Path:
+def _build(settings: Settings, tell: Tell) -> Path:
     try:
         from optimize.pipeline.runner import build
     except ImportError as error:
@@ -201,7 +156,7 @@ class _Teller:
         self._reporter = config.pluginmanager.getplugin("terminalreporter")
         self._start = time.monotonic()
 
-    def __enter__(self) -> Callable[[str], None]:
+    def __enter__(self) -> Tell:
         if self._capture is not None:
             self._capture.suspend(in_=False)
         if self._reporter is not None:
