@@ -2,13 +2,16 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from optimize.bundle.manifest import StoredError
 from optimize.cli import main
 from optimize.cli.arguments import SCHEMAS
-from optimize.judge.records import Report, read_report
+from optimize.judge.records import Report
+from optimize.judge.reports.render import terminal
+from optimize.judge.stored import read_report
 
 
 @pytest.mark.parametrize("record", SCHEMAS)
@@ -46,8 +49,8 @@ def test_a_report_of_the_first_schema_is_read(stored):
 
 
 def test_a_report_of_a_later_schema_is_refused_by_number(stored):
-    with pytest.raises(StoredError, match="schema_version 4; this version of optimize reads 1 and"):
-        read_report(stored(schema_version=4))
+    with pytest.raises(StoredError, match="schema_version 5; this version of optimize reads 1 and"):
+        read_report(stored(schema_version=5))
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "null"])
@@ -58,3 +61,24 @@ def test_what_is_no_number_is_refused(stored, word):
     path.write_text(changed)
     with pytest.raises(StoredError, match="report"):
         read_report(path)
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("results/*/report.json")))
+def test_stored_results_still_read_and_show_what_is_compared(path):
+    """Reports of earlier schemas get the comparisons that today's runs store."""
+    report = read_report(path)
+    assert report.schema_version < 4
+    assert report.comparisons is not None
+    assert report.comparisons.reference == "teacher-torch"
+    text = terminal(report, 200, colour=False)
+    for speedup in report.comparisons.speedups:
+        assert f"{speedup.ratio:.1f}×" in text
+    gates = {
+        result.workload: result for result in report.gates if result.gate == "speedup-vs-torch"
+    }
+    assert len(gates) == 4
+    for workload, result in gates.items():
+        shown = report.comparisons.speedup("student-int8", workload)
+        assert shown.ratio == pytest.approx(result.value)
+        assert shown.interval.low == pytest.approx(result.interval.low)
+        assert shown.interval.high == pytest.approx(result.interval.high)

@@ -176,8 +176,8 @@ def _tune(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from optimize.judge.records import read_report
     from optimize.judge.reports.render import svg, terminal
+    from optimize.judge.stored import read_report
 
     report = read_report(arguments.file)
     if arguments.svg is not None:
@@ -240,8 +240,8 @@ def _exit_code(verdict: str, arguments: argparse.Namespace) -> int:
 
 
 def _save_baseline(arguments: argparse.Namespace) -> int:
-    from optimize.judge.records import read_report
     from optimize.judge.reports.tables import complaints
+    from optimize.judge.stored import read_report
 
     path: Path = arguments.report
     path = path / "report.json" if path.is_dir() else path

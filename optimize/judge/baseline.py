@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.kit import Kit
-from optimize.judge.records import Report, read_report
+from optimize.judge.records import Report
 from optimize.judge.run import HeldAgainst
+from optimize.judge.stored import read_report
 from optimize.settings.gates import BASELINE
 from optimize.workspace import Tell
 

@@ -6,20 +6,29 @@ History of the report schema:
 * report 2: what the run was held against (``baseline``).
 * report 3: the judged texts, the class names, and the rows whose label hangs on the batch
   (``texts``, ``label_names``, ``batch_changes``), and out-of-scope recall.
+* report 4: every comparison that tables show (``comparisons``).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from optimize.bundle.manifest import StoredError, read_versioned
+from optimize.settings.gates import gate_name
 
-REPORT_SCHEMAS = (1, 2, 3)
+REPORT_SCHEMAS = (1, 2, 3, 4)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
+
+
+def overall(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of several: fail if one is, else inconclusive if one is; of none, fail."""
+    found = set(verdicts)
+    if "fail" in found or not found:
+        return "fail"
+    return "inconclusive" if "inconclusive" in found else "pass"
 
 
 class Record(BaseModel):
@@ -196,7 +205,7 @@ class GateResult(Record):
     @property
     def name(self) -> str:
         """Gate and workload, as test ids and tables show them."""
-        return self.gate if self.workload is None else f"{self.gate}[{self.workload}]"
+        return gate_name(self.gate, self.workload)
 
 
 class Control(Record):
@@ -237,10 +246,65 @@ class BaselineFacts(Record):
     changes: tuple[LabelChange, ...] = ()
 
 
+class Speedup(Record):
+    """Time of the reference over time of a candidate on one workload.
+
+    Attributes:
+        candidate: a variant.
+        workload: name of the workload.
+        ratio: above 1, the candidate is faster; ``None`` where every block was disturbed.
+        interval: of the ratio, at the level and with the widening that the gates decide with.
+    """
+
+    candidate: str
+    workload: str
+    ratio: float | None
+    interval: Span
+
+
+class Drop(Record):
+    """Accuracy of the reference less that of a candidate, on the judged split.
+
+    Attributes:
+        candidate: a variant.
+        drop_pp: in percentage points; below 0, the candidate is right more often.
+        interval: of the drop, 90 % by Tango's score test, as the accuracy gate decides.
+    """
+
+    candidate: str
+    drop_pp: float
+    interval: Span
+
+
+class Comparisons(Record):
+    """Every variant against one, as tables show it.
+
+    Attributes:
+        reference: the PyTorch teacher where it was run, else the first variant that was.
+        speedups: by candidate and workload.
+        drops: by candidate.
+    """
+
+    reference: str
+    speedups: tuple[Speedup, ...]
+    drops: tuple[Drop, ...]
+
+    def speedup(self, candidate: str, workload: str) -> Speedup | None:
+        """That of one variant on one workload, if both were timed."""
+        for each in self.speedups:
+            if (each.candidate, each.workload) == (candidate, workload):
+                return each
+        return None
+
+    def drop(self, candidate: str) -> Drop | None:
+        """That of one variant, if it answered."""
+        return next((each for each in self.drops if each.candidate == candidate), None)
+
+
 class Report(Record):
     """A whole run."""
 
-    schema_version: Literal[1, 2, 3] = 3
+    schema_version: Literal[1, 2, 3, 4] = 4
     created: str
     optimize_version: str
     mode: Mode
@@ -265,6 +329,9 @@ class Report(Record):
     texts: tuple[str, ...] = Field(default=(), description="the judged split, row by row")
     label_names: tuple[str, ...] = Field(default=(), description="class names, by class id")
     gates: tuple[GateResult, ...]
+    comparisons: Comparisons | None = Field(
+        default=None, description="every variant against one; what tables show"
+    )
     baseline: BaselineFacts | None = None
 
     def control(self, workload: str) -> Control | None:
@@ -273,22 +340,5 @@ class Report(Record):
 
     @property
     def verdict(self) -> Verdict:
-        """Fail if a gate fails, else inconclusive if one is, else pass; no gate is a fail."""
-        verdicts = {result.verdict for result in self.gates}
-        if "fail" in verdicts or not verdicts:
-            return "fail"
-        return "inconclusive" if "inconclusive" in verdicts else "pass"
-
-
-def read_report(path: Path) -> Report:
-    """A report that a run wrote.
-
-    Raises:
-        StoredError: not a file, not JSON, or of a schema version that is not known here.
-    """
-    again = "Judge again: `pytest benchmarks --out DIR`."
-    content = read_versioned(path, REPORT_SCHEMAS, again)
-    try:
-        return Report.model_validate(content)
-    except ValidationError as error:
-        raise StoredError(f"{path} is not a report: {error}") from error
+        """The verdict of all gates together."""
+        return overall(result.verdict for result in self.gates)

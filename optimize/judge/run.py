@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
+from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Evidence, Stored
-from optimize.judge.gates.rules import decide_all
+from optimize.judge.gates.rules import decide_all, timing_gates
 from optimize.judge.kit import Examples, Kit, KitError, Variant
 from optimize.judge.records import (
     BaselineFacts,
@@ -34,7 +35,7 @@ from optimize.judge.workers.timing import (
     workload_batches,
 )
 from optimize.machine import available_cores, isa_class
-from optimize.settings.gates import BASELINE
+from optimize.settings.gates import BASELINE, GrowthGate, StartupGate, gate_name
 from optimize.settings.recipe import Settings
 from optimize.workspace import Tell
 
@@ -161,6 +162,15 @@ class _Run:
             texts=texts,
             label_names=names,
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
+            comparisons=compare_all(
+                {name: variant.facts for name, variant in self.variants.items()},
+                timing,
+                evidence.controls,
+                evidence.predictions,
+                evidence.labels,
+                self.mode,
+                timing_gates(settings.active_gates, tuple(workloads)),
+            ),
             baseline=self._baseline_facts(evidence),
         )
 
@@ -189,15 +199,11 @@ class _Run:
 
     def _startups_judged(self) -> set[str]:
         """Variants whose start-up a gate decides on, or may when this report is a baseline."""
-        gates = self.settings.active_gates.values()
-        startups = [
-            gate
-            for gate in gates
-            if gate.kind == "startup" or getattr(gate, "quantity", None) == "startup"
-        ]
-        judged = {
-            getattr(gate, role, "") for gate in startups for role in ("candidate", "reference")
-        }
+        judged: set[str] = set()
+        for gate in self.settings.active_gates.values():
+            growth = isinstance(gate, GrowthGate) and gate.quantity == "startup"
+            if growth or isinstance(gate, StartupGate):
+                judged.update(gate.variants)
         return judged | {self.settings.regression.candidate}
 
     def _plan(self) -> Plan:
@@ -242,9 +248,9 @@ class _Run:
     def _own_gate_names(self) -> Iterator[str]:
         workloads = tuple(self.settings.judge.workloads)
         for name, gate in self.settings.active_gates.items():
-            if getattr(gate, "reference", None) != BASELINE:
+            if gate.reference != BASELINE:
                 for workload in gate.judged_workloads(workloads):
-                    yield name if workload is None else f"{name}[{workload}]"
+                    yield gate_name(name, workload)
 
     def _stored(self) -> Stored | None:
         if self.against is None or self.against.report is None:

@@ -108,7 +108,7 @@ def _gate_cases(settings: Settings, marker: pytest.Mark | None) -> list[GateCase
         case
         for case in gate_cases(settings)
         for gate in [settings.gates[case.gate]]
-        if (getattr(gate, "reference", None) == BASELINE) == against
+        if (gate.reference == BASELINE) == against
         if against or gate.kind in marker.args
         if batched is None or _is_batched(settings, case.workload) == batched
     ]

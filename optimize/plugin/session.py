@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from optimize.plugin.run import Judging
+from optimize.settings.gates import gate_name
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class GateCase(NamedTuple):
     workload: str | None
 
     def __str__(self) -> str:
-        return self.gate if self.workload is None else f"{self.gate}-{self.workload}"
+        return gate_name(self.gate, self.workload)
 
 
 class Session:

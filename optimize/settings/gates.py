@@ -13,7 +13,7 @@ instruction set, in the table ``by`` of the same gate; the narrower entry wins:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ class GateTable(Table):
 
     Attributes:
         candidate: variant under judgement.
+        reference: variant that it is held against, where the kind has one.
         by: other limits, keyed ``WORKLOAD``, ``@ISA`` or ``WORKLOAD@ISA``.
         remedy: what to try where it fails, instead of the suite's own words.
     """
@@ -38,8 +39,14 @@ class GateTable(Table):
     timed: ClassVar[bool] = False
 
     candidate: str = "student-int8"
+    reference: str | None = None
     by: dict[str, Limit] = Field(default={})
     remedy: str | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants that it speaks of."""
+        return (self.candidate,) if self.reference is None else (self.candidate, self.reference)
 
     def limit(self, workload: str | None, isa: str) -> float:
         """The limit that holds for a workload on a machine, the narrowest entry first."""
@@ -58,8 +65,7 @@ class GateTable(Table):
         Raises:
             ValueError: naming the gate, the word and the words there are.
         """
-        for role in ("candidate", "reference"):
-            word = getattr(self, role, None)
+        for role, word in (("candidate", self.candidate), ("reference", self.reference)):
             if word is not None and word not in variants:
                 raise ValueError(
                     f"gates.{name}.{role} {word!r} is not one of {', '.join(variants)}"
@@ -136,6 +142,7 @@ class StartupGate(GateTable):
     limit_name = "max_startup_s"
     timed = True
     kind: Literal["startup"]
+    reference: None = None
     max_startup_s: float = Field(gt=0, allow_inf_nan=False)
 
 
@@ -144,6 +151,7 @@ class MemoryGate(GateTable):
 
     limit_name = "max_peak_mib"
     kind: Literal["memory"]
+    reference: None = None
     max_peak_mib: float = Field(gt=0, allow_inf_nan=False)
 
 
@@ -240,6 +248,11 @@ class Regression(Table):
         }
 
 
-def limit_words(gate: Any, workload: str | None, isa: str) -> str:
+def limit_words(gate: GateTable, workload: str | None, isa: str) -> str:
     """The limit as it is written in the recipe, e.g. ``min_ratio = 5``."""
     return f"{gate.limit_name} = {gate.limit(workload, isa):g}"
+
+
+def gate_name(gate: str, workload: str | None) -> str:
+    """A gate on a workload, as tables, test ids and messages have it."""
+    return gate if workload is None else f"{gate}[{workload}]"

@@ -12,7 +12,7 @@ from optimize.cli import main
 from optimize.judge import duet as module
 from optimize.judge.duet import DuetError, duet, interpreter_names
 from optimize.judge.kit import read_kit
-from optimize.judge.records import read_report
+from optimize.judge.stored import read_report
 from optimize.judge.workers.process import WorkerProcess, WorkerSpec
 
 

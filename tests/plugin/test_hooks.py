@@ -33,7 +33,7 @@ def test_gate(gate, gate_case):
 CONFTEST = """
 import pathlib
 import optimize.judge.kit, optimize.judge.run
-from optimize.judge.records import read_report
+from optimize.judge.stored import read_report
 
 optimize.judge.kit.read_kit = lambda folder: None
 optimize.judge.run.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
@@ -98,7 +98,7 @@ def test_failure_says_by_how_much_and_what_to_try(run):
     [
         ("-k", "latency"),
         ("-k", "size"),
-        ("--deselect", "test_suite.py::test_gate[speed-typical]"),
+        ("--deselect", "test_suite.py::test_gate[speed[typical]]"),
         ("--benchmark-disable",),
         ("--benchmark-skip",),
         ("--benchmark-only",),

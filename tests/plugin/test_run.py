@@ -52,7 +52,7 @@ GATES = 7
 CONFTEST = """
 from pathlib import Path
 import optimize.judge.run
-from optimize.judge.records import read_report
+from optimize.judge.stored import read_report
 optimize.judge.run.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
 """
 
@@ -128,10 +128,10 @@ def test_failing_gate_tells_junit(run, pytester, measured):
         case.get("name"): ({p.get("name"): p.get("value") for p in case.iter("property")}, case)
         for case in cases
     }
-    told, case = properties["test_speedup[speed-batch4]"]
+    told, case = properties["test_speedup[speed[batch4]]"]
     assert told == {key: getattr(gate, key) for key in ("verdict", "measured", "limit", "reason")}
     assert complaint(gate) in case.find("failure").get("message")
-    assert properties["test_speedup[speed-typical]"][0]["verdict"] == "pass"
+    assert properties["test_speedup[speed[typical]]"][0]["verdict"] == "pass"
     assert len([case for _, case in properties.values() if case.find("failure") is not None]) == 1
 
 
@@ -204,7 +204,7 @@ def test_gate_whose_file_is_gone_is_no_pass(run, measured, pytester):
     (pytester.path / "benchmarks" / "test_latency.py").unlink()
     result = run()
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["FAIL: * gates gave no verdict: speed-typical. Run them all*"])
+    result.stdout.fnmatch_lines(["FAIL: * gates gave no verdict: speed[[]typical]. Run them all*"])
 
 
 def test_xdist_is_refused_with_its_words(run):

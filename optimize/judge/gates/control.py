@@ -127,7 +127,8 @@ def ratio_span(interval: Interval) -> Span:
     return Span(low=low, high=high)
 
 
-def brackets(span: Span) -> str:
+def brackets(span: Span, digits: int = 2, *, signed: bool = False) -> str:
     """An interval as tables show it."""
-    low, high = ("…" if end is None else f"{end:.2f}" for end in (span.low, span.high))
+    form = f"{'+' if signed else ''}.{digits}f"
+    low, high = ("…" if end is None else f"{end:{form}}" for end in (span.low, span.high))
     return f"[{low}, {high}]"

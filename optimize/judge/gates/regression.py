@@ -7,7 +7,7 @@ where the fingerprints match.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from optimize.judge.gates.control import (
     widening_words,
 )
 from optimize.judge.gates.evidence import Evidence, Stored
-from optimize.judge.records import Control, GateResult, Mode, Report, Series, Timing
+from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
+from optimize.judge.records import Control, Mode, Report, Series, Timing
 from optimize.judge.statistics.sequential import (
     UNDEFINED,
     Interval,
@@ -32,11 +33,9 @@ from optimize.judge.statistics.sequential import (
 )
 from optimize.settings.gates import BASELINE, EntriesGate, GrowthGate, SpeedupGate
 
-Result = Callable[..., GateResult]
 # Across unlike machines only a change as large as this is worth a word, and never a verdict.
 NOTABLE_RATIO = 1.25
 PREFIX = "regression-"
-MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
 REASONS = {
     "pass": "the whole interval is above the limit",
     "fail": "the whole interval is below the limit",
@@ -45,12 +44,10 @@ REASONS = {
 PAIR_THEM = "give the baseline as a bundle or git:REV: then both are timed in one run"
 
 
-def entries_rule(
-    gate: EntriesGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+def entries_rule(gate: EntriesGate, question: Question, seen: Evidence) -> Finding:
     """The stored report and this run must have the same gates and timed workloads."""
     if seen.stored is None:
-        return result("fail", "—", "no stored report to compare with", remedy=PAIR_THEM)
+        return failed("no stored report to compare with", PAIR_THEM)
     ours = _entries(seen.gate_names, seen.timing)
     named = [gate.name for gate in seen.stored.report.gates if not gate.gate.startswith(PREFIX)]
     theirs = _entries(named, seen.stored.report.timing)
@@ -61,12 +58,12 @@ def entries_rule(
         parts.append(f"here and not in the baseline: {', '.join(extra)}")
     count = len(ours ^ theirs)
     remedy = "if they were meant to change, save a new baseline: `optimize baseline save`"
-    return result(
-        "pass" if count <= limit else "fail",
+    return Finding(
+        "pass" if count <= question.limit else "fail",
         f"{count} of {len(ours | theirs)} entries differ",
         "; ".join(parts) or "the same on both sides",
-        remedy=remedy,
         value=float(count),
+        remedy=remedy,
     )
 
 
@@ -74,14 +71,12 @@ def _entries(gate_names: Sequence[str], timing: Timing) -> set[str]:
     return {f"gate {name}" for name in gate_names} | {f"workload {name}" for name in timing.series}
 
 
-def stored_speed_rule(
-    gate: SpeedupGate, workload: str, limit: float, seen: Evidence, timed: int, result: Result
-) -> GateResult:
+def stored_speed_rule(gate: SpeedupGate, question: Question, seen: Evidence) -> Finding:
     """The candidate's speedup over an unchanged variant, now against then."""
-    stored = _stored(seen)
+    stored, workload = _stored(seen), str(question.workload)
     name = unchanged_variant(seen, stored.report, workload, gate.candidate)
     if name is None:
-        return result(
+        return Finding(
             "inconclusive",
             "—",
             "the two runs did not both time the candidate and a variant of unchanged weights",
@@ -99,9 +94,10 @@ def stored_speed_rule(
         series = timing.series[workload]
         figures = replicate_log_ratios(series[name], series[gate.candidate])
         estimates.append(float(np.median(figures)))
-        spans.append(centre(figures, mode, timed).widened(widening_of(control)))
+        spans.append(centre(figures, mode, question.timing_gates).widened(widening_of(control)))
         sds.append(sd_of(figures))
-    return _relative(estimates, spans, max(sds), math.log(limit), stored, controls, result)
+    limit_log = math.log(question.limit)
+    return _relative(estimates, spans, max(sds), limit_log, stored, controls)
 
 
 def _relative(
@@ -111,8 +107,7 @@ def _relative(
     limit_log: float,
     stored: Stored,
     controls: Mapping[str, Control | None],
-    result: Result,
-) -> GateResult:
+) -> Finding:
     """The verdict on a change of log ratio between two runs, each with its control."""
     change, interval = estimates[0] - estimates[1], relative_interval(*spans)
     span = ratio_span(interval)
@@ -125,28 +120,26 @@ def _relative(
     elif verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log):
         verdict, reason = "inconclusive", f"replicates scatter by {100 * sd_log:.1f} %"
     reason += "".join(map(widening_words, controls.values(), controls))
-    more = {} if verdict == "fail" else {"remedy": PAIR_THEM}
     value = math.exp(change) if math.isfinite(change) else None
-    return result(verdict, measured, reason, value=value, interval=span, **more)
+    remedy = None if verdict == "fail" else PAIR_THEM
+    return Finding(verdict, measured, reason, value, span, remedy)
 
 
-def growth_rule(
-    gate: GrowthGate, _w: None, limit: float, seen: Evidence, timed: int, result: Result
-) -> GateResult:
+def growth_rule(gate: GrowthGate, question: Question, seen: Evidence) -> Finding:
     """Start-up or peak memory of fresh workers over the baseline's."""
-    estimate, interval = _growth(gate, seen, timed)
-    verdict = decide(interval, -math.log1p(limit / 100))
+    estimate, interval = _growth(gate, seen, question.timing_gates)
+    verdict = decide(interval, -math.log1p(question.limit / 100))
     growth = 100 * math.expm1(-estimate)
     ends = [100 * math.expm1(-end) for end in (interval.high, interval.low)]
     measured = f"{growth:+.0f} % [{ends[0]:+.0f}, {ends[1]:+.0f}]"
     if seen.stored is not None and seen.stored.unlike:
         reason = _unlike_words(estimate, seen.stored)
-        return result("inconclusive", measured, reason, remedy=PAIR_THEM)
+        return Finding("inconclusive", measured, reason, remedy=PAIR_THEM)
     count = len(_quantity(gate, seen.timing)[gate.candidate])
-    more = {"remedy": MORE_REPLICATES} if verdict == "inconclusive" else {}
+    remedy = MORE_REPLICATES if verdict == "inconclusive" else None
     reason = f"{count} fresh processes of each"
     value = growth if math.isfinite(growth) else None
-    return result(verdict, measured, reason, value=value, **more)
+    return Finding(verdict, measured, reason, value, remedy=remedy)
 
 
 def _growth(gate: GrowthGate, seen: Evidence, timed: int) -> tuple[float, Interval]:

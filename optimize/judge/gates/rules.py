@@ -6,8 +6,8 @@ Every rule states what must hold and negates it, so that a NaN fails closed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import singledispatch
 
 import numpy as np
 
@@ -20,15 +20,10 @@ from optimize.judge.gates.control import (
     widening_words,
 )
 from optimize.judge.gates.evidence import Evidence
-from optimize.judge.gates.regression import (
-    MORE_REPLICATES,
-    Result,
-    entries_rule,
-    growth_rule,
-    stored_speed_rule,
-)
+from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
+from optimize.judge.gates.regression import entries_rule, growth_rule, stored_speed_rule
 from optimize.judge.records import GateResult, Span, Verdict
-from optimize.judge.statistics.accuracy import PairedCounts, compare, differing
+from optimize.judge.statistics.accuracy import PairedCounts, changed_rows, compare
 from optimize.judge.statistics.proportions import examples_needed, tango_interval, tango_noninferior
 from optimize.judge.statistics.sequential import SequentialVerdict
 from optimize.settings.gates import (
@@ -37,6 +32,7 @@ from optimize.settings.gates import (
     EntriesGate,
     FidelityGate,
     Gate,
+    GateTable,
     GrowthGate,
     LabelsGate,
     MemoryGate,
@@ -87,26 +83,39 @@ def timing_gates(gates: Mapping[str, Gate], workloads: tuple[str, ...]) -> int:
 
 
 def _decide(
-    name: str, gate: Any, workload: str | None, evidence: Evidence, timed: int
+    name: str, gate: Gate, workload: str | None, evidence: Evidence, timed: int
 ) -> GateResult:
-    def result(verdict: Verdict, measured: str, reason: str, **more: Any) -> GateResult:
-        remedy = more.pop("remedy", gate.remedy or REMEDIES[gate.kind])
-        return GateResult(
-            gate=name,
-            kind=gate.kind,
-            candidate=gate.candidate,
-            reference=getattr(gate, "reference", None),
-            workload=workload,
-            verdict=verdict,
-            measured=measured,
-            limit=limit_words(gate, workload, evidence.isa),
-            limit_value=gate.limit(workload, evidence.isa),
-            reason=reason,
-            remedy="" if verdict == "pass" else remedy,
-            **more,
-        )
+    question = Question(workload, gate.limit(workload, evidence.isa), timed)
+    finding = _unmeasurable(name, gate, evidence) or rule(gate, question, evidence)
+    remedy = finding.remedy or gate.remedy or REMEDIES[gate.kind]
+    return GateResult(
+        gate=name,
+        kind=gate.kind,
+        candidate=gate.candidate,
+        reference=gate.reference,
+        workload=workload,
+        verdict=finding.verdict,
+        measured=finding.measured,
+        limit=limit_words(gate, workload, evidence.isa),
+        limit_value=question.limit,
+        reason=finding.reason,
+        remedy="" if finding.verdict == "pass" else remedy,
+        value=finding.value,
+        interval=finding.interval,
+    )
 
-    for variant in _needed(gate):
+
+@singledispatch
+def rule(gate: GateTable, question: Question, seen: Evidence) -> Finding:
+    """What the rule of a gate's kind finds; each kind registers its own below."""
+    raise TypeError(f"no rule for a gate of the kind {type(gate).__name__}")
+
+
+def _unmeasurable(name: str, gate: Gate, evidence: Evidence) -> Finding | None:
+    """A failure where a variant was not run; sizes and entries are read off files."""
+    if isinstance(gate, SizeGate | EntriesGate):
+        return None
+    for variant in gate.variants:
         facts = evidence.variants.get(variant)
         why = "the kit does not hold it" if facts is None else facts.missing
         if why is not None:
@@ -114,61 +123,52 @@ def _decide(
                 "install what it needs, or let the recipe say that this run does without: "
                 f"judge.drop_gates = [{name!r}]"
             )
-            return result("fail", "—", f"{variant} is not measurable: {why}", remedy=remedy)
-    limit = gate.limit(workload, evidence.isa)
-    rule = RULES[type(gate)]
-    if isinstance(gate, SpeedupGate) and gate.reference == BASELINE and evidence.stored is not None:
-        rule = stored_speed_rule
-    return rule(gate, workload, limit, evidence, timed, result)
+            return failed(f"{variant} is not measurable: {why}", remedy)
+    return None
 
 
-def _needed(gate: Any) -> list[str]:
-    """Variants that must have been run; sizes and entries are read off files."""
-    if isinstance(gate, SizeGate | EntriesGate):
-        return []
-    return [gate.candidate, *([gate.reference] if hasattr(gate, "reference") else [])]
-
-
-def _size(
-    gate: SizeGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
-    ours, theirs = (seen.variants[role].size_bytes for role in (gate.candidate, gate.reference))
+@rule.register
+def _size(gate: SizeGate, question: Question, seen: Evidence) -> Finding:
+    ours = seen.variants[gate.candidate].size_bytes
+    theirs = seen.variants[gate.reference].size_bytes
     # In integers: allowed ≤ theirs · (100 − limit)/100, the limit in millionths of a percent.
-    allowed = theirs * (100_000_000 - round(limit * 1_000_000)) // 100_000_000
+    allowed = theirs * (100_000_000 - round(question.limit * 1_000_000)) // 100_000_000
     reduction = 100 * (1 - ours / theirs)
     measured = f"{ours:,} bytes, {reduction:.1f} % below {gate.reference}"
     if ours <= allowed:
-        return result("pass", measured, f"{allowed - ours:,} bytes to spare", value=reduction)
-    return result(
+        return Finding("pass", measured, f"{allowed - ours:,} bytes to spare", value=reduction)
+    return Finding(
         "fail", measured, f"{ours - allowed:,} bytes above the {allowed:,} allowed", value=reduction
     )
 
 
-def _speedup(
-    gate: SpeedupGate, workload: str, limit: float, seen: Evidence, timed: int, result: Result
-) -> GateResult:
+@rule.register
+def _speedup(gate: SpeedupGate, question: Question, seen: Evidence) -> Finding:
+    if gate.reference == BASELINE and seen.stored is not None:
+        return stored_speed_rule(gate, question, seen)
+    workload, limit = str(question.workload), question.limit
     series = seen.timing.series.get(workload, {})
     if gate.reference not in series or gate.candidate not in series:
-        return result("fail", "—", f"no times of {workload}", remedy="measure the workload")
+        return failed(f"no times of {workload}", "measure the workload")
     control = seen.controls.get(workload)
     outcome = timing_verdict(
         series[gate.reference],
         series[gate.candidate],
         math.log(limit),
         seen.mode,
-        timed,
+        question.timing_gates,
         widening_of(control),
     )
     ratio, span = math.exp(outcome.estimate_log), ratio_span(outcome.interval)
     reason = no_control_words(control) or _speed_reason(outcome, ratio / limit, limit)
     undecided = outcome.verdict == "inconclusive"
-    return result(
+    return Finding(
         outcome.verdict,
         f"{ratio:.2f}× {brackets(span)}",
         reason + widening_words(control),
         value=ratio if math.isfinite(ratio) else None,
         interval=span,
-        **({"remedy": MORE_REPLICATES} if undecided else {}),
+        remedy=MORE_REPLICATES if undecided else None,
     )
 
 
@@ -184,26 +184,25 @@ def _speed_reason(outcome: SequentialVerdict, margin: float, limit: float) -> st
     return f"{limit:g} is within the interval after {outcome.replicates_used} replicates"
 
 
-def _accuracy(
-    gate: AccuracyGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+@rule.register
+def _accuracy(gate: AccuracyGate, question: Question, seen: Evidence) -> Finding:
     counts = compare(
         seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
     )
+    limit = question.limit
     margin = limit / 100
     interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
     span = Span(low=100 * interval.low, high=100 * interval.high)
     drop = 100 * counts.drop
     measured = f"drop {drop:+.2f} pp {brackets(span)}"
-    more: dict[str, Any] = {"value": drop, "interval": span}
     words = _enough_words(counts, margin)
     if tango_noninferior(counts.worse, counts.better, counts.examples, margin):
-        return result("pass", measured, words, **more)
-    if interval.low > margin:
-        return result("fail", measured, f"{drop - limit:.2f} pp above the limit for sure", **more)
+        return Finding("pass", measured, words, drop, span)
     if counts.drop >= margin:
-        return result("fail", measured, f"{drop - limit:.2f} pp above the limit", **more)
-    return result("inconclusive", measured, words, remedy=_more_examples(counts, margin), **more)
+        sure = " for sure" if interval.low > margin else ""
+        reason = f"{drop - limit:.2f} pp above the limit{sure}"
+        return Finding("fail", measured, reason, drop, span)
+    return Finding("inconclusive", measured, words, drop, span, _more_examples(counts, margin))
 
 
 def _enough_words(counts: PairedCounts, margin: float) -> str:
@@ -228,64 +227,49 @@ def _count(needed: int | None) -> str:
     return "more than any number" if needed is None else f"{needed:,}"
 
 
-def _fidelity(
-    gate: FidelityGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+@rule.register
+def _fidelity(gate: FidelityGate, question: Question, seen: Evidence) -> Finding:
     counts = compare(
         seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
     )
     agreement = 100 * counts.agreeing / counts.examples
     changed = counts.examples - counts.agreeing
     measured = f"{agreement:.2f} % agree"
-    allowed = math.floor(counts.examples * (100 - limit) / 100 + 1e-9)
+    allowed = math.floor(counts.examples * (100 - question.limit) / 100 + 1e-9)
     verdict: Verdict = "pass" if changed <= allowed else "fail"
     reason = f"{changed} of {counts.examples} labels differ, {allowed} allowed"
-    return result(verdict, measured, reason, value=agreement)
+    return Finding(verdict, measured, reason, value=agreement)
 
 
-def _labels(
-    gate: LabelsGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+@rule.register
+def _labels(gate: LabelsGate, question: Question, seen: Evidence) -> Finding:
     before, after = seen.predictions[gate.reference], seen.predictions[gate.candidate]
-    by_batch = {
-        row for name in (gate.reference, gate.candidate) for row in seen.batch_changes.get(name, ())
-    }
-    rows = [row for row in differing(before, after) if row not in by_batch]
+    by_batch = [seen.batch_changes.get(name, ()) for name in gate.variants]
+    rows, by_batch_alone = changed_rows(before, after, by_batch)
     measured = f"{len(rows)} of {len(after.labels)} labels changed"
-    reason = f"{len(differing(before, after)) - len(rows)} more change by batch alone"
+    reason = f"{by_batch_alone} more change by batch alone"
     if rows:
         reason += f"; rows {', '.join(map(str, rows[:SHOWN_ROWS]))}"
         reason += f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
-    verdict: Verdict = "pass" if len(rows) <= limit else "fail"
-    return result(verdict, measured, reason, value=float(len(rows)))
+    verdict: Verdict = "pass" if len(rows) <= question.limit else "fail"
+    return Finding(verdict, measured, reason, value=float(len(rows)))
 
 
-def _startup(
-    gate: StartupGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+@rule.register
+def _startup(gate: StartupGate, question: Question, seen: Evidence) -> Finding:
     seconds = float(np.median(seen.timing.startup_s[gate.candidate]))
-    verdict: Verdict = "pass" if seconds <= limit else "fail"
+    verdict: Verdict = "pass" if seconds <= question.limit else "fail"
     reason = f"median of {len(seen.timing.startup_s[gate.candidate])} fresh processes"
-    return result(verdict, f"{seconds:.2f} s", reason, value=seconds)
+    return Finding(verdict, f"{seconds:.2f} s", reason, value=seconds)
 
 
-def _memory(
-    gate: MemoryGate, _w: None, limit: float, seen: Evidence, _t: int, result: Result
-) -> GateResult:
+@rule.register
+def _memory(gate: MemoryGate, question: Question, seen: Evidence) -> Finding:
     peaks = seen.timing.peak_rss_bytes[gate.candidate]
     mib = float(np.median(peaks)) / 2**20
-    verdict: Verdict = "pass" if mib <= limit else "fail"
-    return result(verdict, f"{mib:.0f} MiB", f"median of {len(peaks)} fresh processes", value=mib)
+    verdict: Verdict = "pass" if mib <= question.limit else "fail"
+    return Finding(verdict, f"{mib:.0f} MiB", f"median of {len(peaks)} fresh processes", value=mib)
 
 
-RULES: dict[type, Callable[..., GateResult]] = {
-    SizeGate: _size,
-    SpeedupGate: _speedup,
-    AccuracyGate: _accuracy,
-    FidelityGate: _fidelity,
-    StartupGate: _startup,
-    MemoryGate: _memory,
-    GrowthGate: growth_rule,
-    EntriesGate: entries_rule,
-    LabelsGate: _labels,
-}
+rule.register(GrowthGate, growth_rule)
+rule.register(EntriesGate, entries_rule)

@@ -17,10 +17,11 @@ import numpy as np
 from optimize.judge.gates.control import ratio_span, widening_of
 from optimize.judge.gates.regression import centre, relative_interval
 from optimize.judge.kit import Examples
-from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, read_report
+from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, overall
 from optimize.judge.reports.tables import MARKS, Table
-from optimize.judge.statistics.accuracy import differing, label_changes
+from optimize.judge.statistics.accuracy import changed_rows, differing, label_changes
 from optimize.judge.statistics.sequential import decide
+from optimize.judge.stored import read_report
 
 REPORT_NAME = "report.json"
 FAILURE_NAME = "failure.txt"
@@ -227,8 +228,8 @@ def _labels(before: Run, after: Run, variant: str) -> Change:
         raise CompareError("labels of a run without a report")
     split = new.split
     first, second = old.predictions[split][variant], new.predictions[split][variant]
-    by_batch = {row for one in (old, new) for row in one.batch_changes.get(variant, ())}
-    rows = [row for row in differing(first, second) if row not in by_batch]
+    by_batch = [one.batch_changes.get(variant, ()) for one in (old, new)]
+    rows, others = changed_rows(first, second, by_batch)
     texts = new.texts or old.texts
     named: tuple[LabelChange, ...] = ()
     if texts and new.label_names:
@@ -236,7 +237,6 @@ def _labels(before: Run, after: Run, variant: str) -> Change:
         every = label_changes(first, second, examples, new.label_names)
         chosen = {texts[row] for row in rows}
         named = tuple(change for change in every if change.text in chosen)
-    others = len(differing(first, second)) - len(rows)
     return Change(
         "labels",
         before.name,
@@ -250,11 +250,8 @@ def _labels(before: Run, after: Run, variant: str) -> Change:
 
 
 def verdict(found: Sequence[Change]) -> Verdict:
-    """Fail if a deciding change fails, else inconclusive if one is, else pass."""
-    verdicts = {change.verdict for change in found if change.decides}
-    if "fail" in verdicts or not verdicts:
-        return "fail"
-    return "inconclusive" if "inconclusive" in verdicts else "pass"
+    """The verdict of the changes that decide."""
+    return overall(change.verdict for change in found if change.decides)
 
 
 def run_table(runs: Sequence[Run], variant: str) -> Table:

@@ -56,21 +56,13 @@ def table_markdown(table: Table) -> str:
 
 def plain_terminal(tables: Iterable[Table], lines: Iterable[str], *, colour: bool) -> str:
     """Tables and lines for a terminal."""
-    from rich.console import Console
-
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=TABLE_WIDTH,
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-    )
+    console = _console(stream, TABLE_WIDTH, colour=colour)
     for table in tables:
         console.print(_rich_table(*table))
     for line in lines:
         console.print(line, markup=False)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return _trimmed(stream)
 
 
 def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -86,18 +78,21 @@ def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 
 def terminal(report: Report, width: int, *, colour: bool) -> str:
     """The report as the last thing a terminal shows."""
+    stream = io.StringIO()
+    _show(_console(stream, max(width, TABLE_WIDTH), colour=colour), report)
+    return _trimmed(stream) + "\n"
+
+
+def _console(stream: io.StringIO, width: int, *, colour: bool) -> Console:
     from rich.console import Console
 
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=max(width, TABLE_WIDTH),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
+    return Console(
+        file=stream, width=width, force_terminal=colour, no_color=not colour, highlight=False
     )
-    _show(console, report)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _trimmed(stream: io.StringIO) -> str:
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def svg(report: Report) -> str:

@@ -7,29 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optimize.judge.gates.control import brackets, timing_verdict, widening_of
-from optimize.judge.records import Control, GateResult, Report, Scores
-from optimize.judge.statistics.accuracy import compare
-from optimize.judge.statistics.proportions import tango_interval
-from optimize.judge.statistics.sequential import Interval
+from optimize.judge.gates.control import brackets, widening_of
+from optimize.judge.records import Control, GateResult, Report, Scores, overall
 
-BASE = "teacher-torch"
 ABSENT = "—"
 MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 Table = tuple[list[str], list[list[str]]]
 
 
-def base_variant(report: Report) -> str:
-    """The variant that the others are compared with: the PyTorch teacher where it was run."""
-    return (
-        BASE
-        if _measured(report, BASE)
-        else next(n for n in report.variants if _measured(report, n))
-    )
-
-
 def _measured(report: Report, name: str) -> bool:
     return name in report.variants and report.variants[name].missing is None
+
+
+def _reference(report: Report) -> str:
+    """The variant that the others are shown against."""
+    return (
+        next(iter(report.variants)) if report.comparisons is None else report.comparisons.reference
+    )
 
 
 def variant_table(report: Report) -> Table:
@@ -43,7 +37,7 @@ def variant_table(report: Report) -> Table:
     header += ["out of scope", "verdict"] if outside else ["verdict"]
     rows = []
     for name, facts in report.variants.items():
-        share = 100 * facts.size_bytes / report.variants[base_variant(report)].size_bytes
+        share = 100 * facts.size_bytes / report.variants[_reference(report)].size_bytes
         size = f"{facts.size_bytes / 1e6:.1f} MB\n{share:.1f} %"
         row = [name, f"{facts.parameters / 1e6:.1f} M", size]
         if facts.missing is not None:
@@ -62,19 +56,15 @@ def variant_table(report: Report) -> Table:
 
 
 def _time_cell(report: Report, name: str, workload: str) -> str:
-    series = report.timing.series[workload]
-    ours = series[name]
+    ours = report.timing.series[workload][name]
     if ours.p50_ms is None or ours.p95_ms is None:
         return "every block disturbed"
     times = f"{ours.p50_ms:.2f} / {ours.p95_ms:.2f}"
-    base = base_variant(report)
-    if name == base:
+    found = report.comparisons and report.comparisons.speedup(name, workload)
+    if not found:
         return f"{times}\n1×"
-    control = report.control(workload)
-    widening = 0.0 if control is None else widening_of(control)
-    outcome = timing_verdict(series[base], ours, 0.0, report.mode, 1, widening)
-    ends = [math.exp(end) if math.isfinite(end) else end for end in outcome.interval]
-    return f"{times}\n{math.exp(outcome.estimate_log):.1f}× [{ends[0]:.1f}, {ends[1]:.1f}]"
+    ratio = ABSENT if found.ratio is None else f"{found.ratio:.1f}×"
+    return f"{times}\n{ratio} {brackets(found.interval, 1)}"
 
 
 def _accuracy_cell(scores: Scores) -> str:
@@ -84,27 +74,15 @@ def _accuracy_cell(scores: Scores) -> str:
 
 
 def _drop_cell(report: Report, name: str) -> str:
-    base = base_variant(report)
-    if name == base:
+    found = report.comparisons and report.comparisons.drop(name)
+    if not found:
         return ABSENT
-    counts, interval = paired_drop(report, base, name)
-    return f"{100 * counts:+.2f} pp\n[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-
-
-def paired_drop(report: Report, reference: str, candidate: str) -> tuple[float, Interval]:
-    """(drop, its 90 % score interval), as shares, on the judged split."""
-    answers = report.predictions[report.split]
-    labels = np.asarray(report.labels)
-    counts = compare(answers[reference], answers[candidate], labels)
-    interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
-    return counts.drop, interval
+    return f"{found.drop_pp:+.2f} pp\n{brackets(found.interval, 1, signed=True)}"
 
 
 def _verdict_of(name: str, gates: Sequence[GateResult]) -> str:
     own = [result.verdict for result in gates if result.candidate == name]
-    if not own:
-        return ABSENT
-    return next((MARKS[v] for v in ("fail", "inconclusive") if v in own), MARKS["pass"])
+    return MARKS[overall(own)] if own else ABSENT
 
 
 def startup_table(report: Report) -> Table:
@@ -228,7 +206,7 @@ def conditions(report: Report) -> list[str]:
         f"{timing.replicates} replicates of fresh workers in {timing.seconds:.0f} s, "
         f"{timing.dropped_blocks} disturbed blocks dropped; A/A control: {controls}",
         f"settings: {report.settings_source}; times are median / p95 of single calls, with the "
-        f"speedup over {base_variant(report)} below; the drop is against it too",
+        f"speedup over {_reference(report)} below; the drop is against it too",
     ]
     if report.mode == "quick":
         lines.append(

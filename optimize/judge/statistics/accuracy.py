@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +85,24 @@ def differing(first: Predictions, second: Predictions) -> tuple[int, ...]:
     """Rows to which two runs over the same texts give other labels."""
     pairs = zip(first.labels, second.labels, strict=True)
     return tuple(row for row, (one, other) in enumerate(pairs) if one != other)
+
+
+def changed_rows(
+    before: Predictions, after: Predictions, by_batch: Iterable[Iterable[int]]
+) -> tuple[list[int], int]:
+    """The rows whose label changed, and how many more change by their batch alone.
+
+    Under dynamic INT8 a text's label can hang on its neighbours in a batch; such rows say nothing.
+
+    Args:
+        before: answers of one run.
+        after: answers of the other to the same texts.
+        by_batch: rows whose label changes in batches, by run.
+    """
+    unstable = {row for rows in by_batch for row in rows}
+    every = differing(before, after)
+    rows = [row for row in every if row not in unstable]
+    return rows, len(every) - len(rows)
 
 
 def label_changes(

@@ -280,7 +280,10 @@ def _look(
 
 
 def percentile_interval(samples: Sequence[float], level: float = 0.95) -> Interval:
-    """The central share of the samples, for display: it describes them and decides nothing."""
+    """The central share of the samples: wider than an interval of their centre.
+
+    Quick mode decides by it, with the ratios of all blocks as samples.
+    """
     if not 0 < level < 1:
         raise ValueError(f"the level must be in (0, 1), not {level}")
     if not len(samples):
