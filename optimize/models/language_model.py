@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    DynamicCache,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -110,7 +110,6 @@ def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedMode
         ) from error
 
 
-@torch.inference_mode()
 def draw(
     model: PreTrainedModel,
     prompt: Sequence[int],
@@ -125,32 +124,27 @@ def draw(
         model: a causal language model.
         prompt: token numbers.
         count: continuations.
-        end: the token that ends a text.
+        end: the token that ends a text; below 0, none does.
         limit: most tokens of a continuation.
         settings: its temperature and ``top_k``.
 
     Returns:
-        Token numbers a continuation, ``end`` included where it was reached: rows that ended are
-        not computed on.
+        Token numbers a continuation, ``end`` included where it was reached.
     """
-    cache = DynamicCache(config=model.config)
-    rows: list[list[int]] = [[] for _ in range(count)]
-    going = torch.arange(count)
-    step = torch.tensor([list(prompt)])
-    for place in range(limit):
-        answer = model(input_ids=step, past_key_values=cache, use_cache=True)
-        logits = answer.logits[:, -1].float() / settings.temperature
-        if place == 0:
-            logits = logits.expand(count, -1)
-            cache.batch_repeat_interleave(count)
-        best, tokens = logits.topk(min(settings.top_k, logits.shape[-1]))
-        chosen = tokens.gather(1, best.softmax(dim=-1).multinomial(1))
-        for row, token in zip(going.tolist(), chosen[:, 0].tolist(), strict=True):
-            rows[row].append(token)
-        alive = (chosen[:, 0] != end).nonzero()[:, 0]
-        if not len(alive):
-            break
-        if len(alive) < len(going):
-            cache.batch_select_indices(alive)
-        going, step = going[alive], chosen[alive]
-    return rows
+    generated: Any = model.generate(  # type: ignore[operator]  # transformers types it as a mix-in
+        torch.tensor([list(prompt)]),
+        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+        generation_config=GenerationConfig(
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=1.0,
+            max_new_tokens=limit,
+            num_return_sequences=count,
+            eos_token_id=end if end >= 0 else None,
+            pad_token_id=max(end, 0),
+            use_cache=True,
+        ),
+    )
+    rows = generated[:, len(prompt) :].tolist()
+    return [row[: row.index(end) + 1] if end in row else row for row in rows]

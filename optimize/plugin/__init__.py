@@ -1,7 +1,10 @@
 """The pytest plugin: loaded by the root conftest.py, or with ``pytest -p optimize.plugin``."""
 
 from optimize.plugin.hooks import (
+    check_controls,
+    deployed_labels,
     gate,
+    judged_labels,
     kit,
     pytest_addoption,
     pytest_configure,
@@ -14,7 +17,10 @@ from optimize.plugin.hooks import (
 )
 
 __all__ = [
+    "check_controls",
+    "deployed_labels",
     "gate",
+    "judged_labels",
     "kit",
     "pytest_addoption",
     "pytest_configure",

@@ -6,6 +6,7 @@ A test marked ``gates("size")`` runs once for every gate of that kind and worklo
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from optimize.plugin.session import GateCase, GateFailed, GateInconclusive, Session, gate_cases
+from optimize.plugin.markers import GatesMarker, gates_marker, workloads_marker
+from optimize.plugin.session import (
+    SESSION_NAME,
+    GateCase,
+    GateFailed,
+    GateInconclusive,
+    Session,
+    gate_cases,
+    session_of,
+)
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
 
@@ -59,31 +69,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the session's state and the markers."""
     config.addinivalue_line(
         "markers",
-        "gates(*kinds, baseline=False): run once for each gate of these kinds, or of --baseline",
+        "gates(*kinds, baseline=False, batched=None): run once for each gate of these kinds, or of "
+        "--baseline",
     )
     config.addinivalue_line("markers", "workloads(batched=False): run once for each workload")
-    config.pluginmanager.register(Session(config), "optimize-session")
+    config.pluginmanager.register(Session(config), SESSION_NAME)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise by the gates, variants and workloads of the settings."""
     names = set(metafunc.fixturenames) - _parametrised_by_itself(metafunc)
-    state = metafunc.config.pluginmanager.getplugin("optimize-session")
-    if state is None or not {"gate_case", "variant", "workload"} & names:
+    if not {"gate_case", "variant", "workload"} & names:
         return
-    settings: Settings = state.judging.settings
+    state = session_of(metafunc.config)
+    settings = state.judging.settings
     if "gate_case" in names:
-        marker = metafunc.definition.get_closest_marker("gates")
+        marker = gates_marker(metafunc.definition)
         cases: list[Any] = list(_gate_cases(settings, marker))
-        if not cases and marker is not None and marker.kwargs.get("baseline"):
+        if not cases and marker is not None and marker.baseline:
             # pytest's own way of a test without cases says nothing of the reason.
             why = "no --baseline FILE, BUNDLE or git:REV was given"
             cases = [pytest.param(None, id="no-baseline", marks=pytest.mark.skip(reason=why))]
         ids = [None if not isinstance(case, GateCase) else str(case) for case in cases]
         metafunc.parametrize("gate_case", cases, ids=ids)
     if "workload" in names:
-        marker = metafunc.definition.get_closest_marker("workloads")
-        batched = bool(marker and marker.kwargs.get("batched"))
+        batched = workloads_marker(metafunc.definition).batched
         names_there = settings.judge.workloads
         chosen = [name for name in names_there if _is_batched(settings, name) == batched]
         metafunc.parametrize("workload", chosen)
@@ -100,17 +110,16 @@ def _parametrised_by_itself(metafunc: pytest.Metafunc) -> set[str]:
     return names
 
 
-def _gate_cases(settings: Settings, marker: pytest.Mark | None) -> list[GateCase]:
+def _gate_cases(settings: Settings, marker: GatesMarker | None) -> list[GateCase]:
     if marker is None:
         return []
-    against, batched = marker.kwargs.get("baseline", False), marker.kwargs.get("batched")
     return [
         case
         for case in gate_cases(settings)
         for gate in [settings.gates[case.gate]]
-        if (gate.reference == BASELINE) == against
-        if against or gate.kind in marker.args
-        if batched is None or _is_batched(settings, case.workload) == batched
+        if (gate.reference == BASELINE) == marker.baseline
+        if marker.baseline or gate.kind in marker.kinds
+        if marker.batched is None or _is_batched(settings, case.workload) == marker.batched
     ]
 
 
@@ -121,15 +130,62 @@ def _is_batched(settings: Settings, workload: str | None) -> bool:
 @pytest.fixture(scope="session")
 def report(request: pytest.FixtureRequest) -> Report:
     """The whole run: built, measured and decided once a session."""
-    state: Session = request.config.pluginmanager.getplugin("optimize-session")
+    state = session_of(request.config)
     return state.judging.report
 
 
 @pytest.fixture(scope="session")
 def kit(request: pytest.FixtureRequest) -> Kit:
     """The kit under judgement: its variants' folders, and the texts."""
-    state: Session = request.config.pluginmanager.getplugin("optimize-session")
+    state = session_of(request.config)
     return state.judging.kit
+
+
+@pytest.fixture(scope="session")
+def deployed_labels(report: Report, kit: Kit) -> Callable[[str], list[str]]:
+    """Call it with an ONNX variant: the labels that :class:`optimize.Classifier` gives.
+
+    In a process of its own, as where it is deployed, one text at a time, to the judged split.
+    """
+    from optimize.judge.workers.deployed import labels_of
+
+    def ask(variant: str) -> list[str]:
+        texts = kit.examples(report.split).texts
+        return labels_of(kit.variants[variant], texts, report.fingerprint.threads)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def judged_labels(report: Report) -> Callable[[str], list[str]]:
+    """Call it with a variant: the labels that were scored, by name, text by text."""
+
+    def told(variant: str) -> list[str]:
+        answers = report.predictions[report.split][variant]
+        return [report.label_names[label] for label in answers.labels]
+
+    return told
+
+
+@pytest.fixture(scope="session")
+def check_controls(report: Report) -> Callable[[Callable[[str], None]], None]:
+    """Call it with ``undecided``: tells of each A/A control that is off or could not be measured.
+
+    A control that is off is a warning: every interval is widened by it already.
+    """
+    from optimize.judge.gates.control import widening_of
+    from optimize.judge.reports.tables import control_words
+
+    def check(undecided: Callable[[str], None]) -> None:
+        if not report.controls:
+            raise GateFailed("the A/A control was not measured")
+        for control in report.controls:
+            if not math.isfinite(widening_of(control)):
+                undecided(control_words(control))
+            elif not control.holds:
+                warnings.warn(control_words(control), stacklevel=2)
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +207,7 @@ def gate(
     undecided: Callable[[str], None],
 ) -> Callable[[GateCase], None]:
     """Call it with a gate case: passes, or fails the test with the gate's own line."""
-    state: Session = request.config.pluginmanager.getplugin("optimize-session")
+    state = session_of(request.config)
 
     def assert_gate(case: GateCase) -> None:
         from optimize.judge.reports.tables import complaint

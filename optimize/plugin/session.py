@@ -14,6 +14,7 @@ from optimize.settings.recipe import Settings
 if TYPE_CHECKING:
     from optimize.judge.records import GateResult
 
+SESSION_NAME = "optimize-session"
 INCONCLUSIVE_EXIT = 2
 # Version of what this suite adds to pytest-benchmark's JSON.
 BENCHMARK_SCHEMA = 1
@@ -160,6 +161,14 @@ class Session:
                 "mode": report.mode,
                 "fingerprint": report.fingerprint.model_dump(),
             }
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The suite's state in this pytest session."""
+    found = config.pluginmanager.get_plugin(SESSION_NAME)
+    if not isinstance(found, Session):
+        raise TypeError(f"{SESSION_NAME} is not registered: load optimize.plugin as a plugin")
+    return found
 
 
 def gate_cases(settings: Settings) -> list[GateCase]:

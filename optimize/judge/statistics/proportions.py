@@ -148,16 +148,17 @@ def _two_sided_z(level: float) -> float:
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval for one proportion."""
+    """Wilson's score interval for one proportion.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    from scipy.stats import binomtest
+
     if not (n >= 1 and 0 <= successes <= n):
         raise ValueError(f"{successes} successes do not fit n = {n}")
-    z = _two_sided_z(level)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    # At 0 and n successes the ends are 0 and 1 but for rounding.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return Interval(low, 1.0 if successes == n else min(1.0, centre + half))
+    found = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:

@@ -211,7 +211,7 @@ def _replicate(
         # Held from the first replicate on; the control repeats its repeated's, to be its equal.
         calls.setdefault((workload, name), max(1, round(plan.block_s / mean_s + 0.5)))
     if CONTROL in workers:
-        calls[workload, CONTROL] = calls[workload, _repeated_by(CONTROL, workers)]
+        calls[workload, CONTROL] = calls[workload, str(workers[CONTROL].spec.repeats)]
     kept: dict[str, list[list[int]]] = {name: [] for name in workers}
     disturbance = Disturbance()
     rows = balanced_orders(list(workers), order)
@@ -251,13 +251,6 @@ def _had_to_wait(answer: Mapping[str, Any]) -> bool:
     """Whether a worker's threads waited for a core for more than a share of its block."""
     lasted_s = sum(answer["ns"]) / 1e9
     return bool(answer.get("waited_s", 0.0) > WAIT_SHARE * lasted_s)
-
-
-def _repeated_by(control: str, workers: Workers) -> str:
-    ours = workers[control].spec
-    if ours.repeats is not None:
-        return ours.repeats
-    return next(n for n, w in workers.items() if n != control and w.spec.folder == ours.folder)
 
 
 def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ Runs under any interpreter that has the base layer
 
 Protocol 1. First line in: ``folder``, ``threads``, ``text``. The child loads the model, answers
 that text and reports ``ready``. Then one answer a request: ``workload``, ``warm``, ``block``,
-``predict``, ``memory``, ``exit``. An answer with ``error`` ends the child.
+``predict``, ``memory``. An answer with ``error`` ends the child.
 """
 
 from __future__ import annotations
@@ -135,9 +135,6 @@ class Worker:
     def _memory(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes()}
 
-    def _exit(self) -> dict[str, Any]:
-        raise SystemExit(0)
-
 
 def load(folder: Path, threads: int) -> Model:
     """The model in a variant's folder."""
@@ -147,7 +144,7 @@ def load(folder: Path, threads: int) -> Model:
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
-    """Load the model named in the first line, then answer line by line until told to exit."""
+    """Load the model named in the first line, then answer line by line until there are no more."""
 
     def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")

@@ -61,7 +61,7 @@ def test_longer_quantiles_have_longer_texts():
 
 def specs(kit, *names):
     chosen = [WorkerSpec(name, kit / name, 1) for name in names]
-    return [*chosen, WorkerSpec(CONTROL, kit / names[-1], 1)]
+    return [*chosen, WorkerSpec(CONTROL, kit / names[-1], 1, repeats=names[-1])]
 
 
 BATCHES = {"typical": [["please track my order"], ["refund"]]}

@@ -1,0 +1,48 @@
+"""What one deploys, asked in a process of its own, as where it is deployed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from optimize.judge.kit import Variant
+from optimize.judge.workers.process import WorkerError, child_environment
+
+TIMEOUT_S = 900.0
+SCRIPT = """
+import json, sys
+from optimize import Classifier
+folder, threads = sys.argv[1:]
+texts = json.load(sys.stdin)
+answers = Classifier(folder, threads=int(threads)).predict(texts, batch_size=1)
+print(json.dumps([answer.label for answer in answers]))
+"""
+
+
+def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]:
+    """The label of each text, by :class:`optimize.Classifier` in a fresh process, one by one.
+
+    Args:
+        variant: an ONNX variant; its interpreter answers.
+        texts: to be labelled.
+        threads: of every inference.
+
+    Raises:
+        WorkerError: the process failed; with what it wrote to standard error.
+    """
+    python = variant.python or sys.executable
+    done = subprocess.run(
+        [python, "-c", SCRIPT, str(variant.folder.resolve()), str(threads)],
+        input=json.dumps(list(texts)),
+        env=child_environment(python, threads),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    if done.returncode:
+        raise WorkerError(f"{variant.name} under {python} failed: {done.stderr.strip()[-2000:]}")
+    labels: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return labels
