@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from optimize.data.arrays import padded
@@ -25,6 +26,8 @@ from optimize.data.transfer_set import TEXTS_NAME, write_texts
 from optimize.models.checkpoint import load_tokenizer
 from optimize.models.language_model import GenerateError, Vocabulary, draw, load_language_model
 from optimize.settings.training import GenerateSettings
+from optimize.training.batches import LengthBatches
+from optimize.training.optimizer import linear_schedule
 from optimize.training.run import Run
 from optimize.workspace import Tell
 
@@ -32,6 +35,7 @@ DRAWN_TOGETHER = 256
 # Texts longer than all but this share of the training texts are not drawn to their end.
 LONGEST_SHARE = 0.95
 TELL_EVERY = 10_000
+WARMUP_RATIO = 0.1
 
 
 def build_generated(
@@ -128,11 +132,9 @@ class Writer:
             num_train_epochs=settings.epochs,
             per_device_train_batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
-            warmup_ratio=0.1,
             optim="adamw_torch_fused",
             bf16=self._bf16,
             use_cpu=not torch.cuda.is_available(),
-            group_by_length=True,
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
@@ -142,7 +144,7 @@ class Writer:
             dataloader_pin_memory=False,
         )
         self._model.config.use_cache = False
-        trainer = Trainer(
+        trainer = _WriterTrainer(
             model=self._model,
             compute_loss_func=_text_loss,
             args=arguments,
@@ -181,6 +183,30 @@ class Writer:
             text = " ".join(self._tokenizer.decode(ids, skip_special_tokens=True).split())
             if text and row[-1] == end:
                 yield text
+
+
+class _WriterTrainer(Trainer):
+    """Batches of texts of like length, and a learning rate that rises and falls linearly.
+
+    Trainer has arguments for both, whose names differ between transformers 4 and 5.
+    """
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches by length, new every epoch."""
+        rows: Any = self.train_dataset
+        lengths = np.array([len(ids) for ids in rows["input_ids"]])
+        size, seed = self.args.per_device_train_batch_size, self.args.seed
+        batches = LengthBatches(lengths, size, seed)
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """The schedule."""
+        if self.lr_scheduler is None:
+            chosen = self.create_optimizer() if optimizer is None else optimizer
+            self.lr_scheduler = linear_schedule(chosen, num_training_steps, WARMUP_RATIO)
+        return self.lr_scheduler
 
 
 def _text_loss(outputs: Any, labels: Tensor, **_: Any) -> Tensor:

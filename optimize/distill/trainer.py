@@ -41,10 +41,6 @@ class DistillationTrainer(ClassifierTrainer):
         self._activations = observe_student(kwargs["model"], settings, training_set)
         super().__init__(settings=settings, training_set=training_set, **kwargs)
 
-    def reads_first_token(self) -> bool:
-        """Whether no loss reads what the last layer makes of the other tokens."""
-        return not (self.settings.hidden or self.settings.relations)
-
     def taught_loss(
         self, logits: Tensor, labels: Tensor, teacher: dict[str, Tensor], mask: Tensor
     ) -> Tensor:

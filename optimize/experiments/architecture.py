@@ -66,7 +66,7 @@ def imports() -> str:
 def stages() -> str:
     """The stages of the sample's recipe, as a drawing in Mermaid."""
     split = Split(("a", "b"), np.arange(2))
-    chosen, _ = settings.load("sample")
+    chosen, _ = settings.load("sample", None, ["quantize.compare=none"])
     return f"```mermaid\n{diagram(graph(chosen, Splits(('a', 'b'), split, split, split)))}\n```\n"
 
 

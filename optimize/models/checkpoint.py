@@ -127,13 +127,16 @@ def _pretrained(loader: Any, checkpoint: str, revision: str | None, **more: Any)
 
     where = locate(checkpoint)
     # "Some weights were newly initialized" is what fine-tuning is for, not news.
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()  # loading takes a moment
     try:
-        return loader.from_pretrained(where, revision=revision, **more)
+        return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **more)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: {error}"
         ) from error
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from optimize.bundle.manifest import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, M
 
 
 def library_versions(libraries: Sequence[str]) -> dict[str, str]:
-    """Installed version of each distribution."""
-    return {name: metadata.version(name) for name in libraries}
+    """Installed version of each distribution; one that is not installed has none."""
+    found = {}
+    for name in libraries:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")

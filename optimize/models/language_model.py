@@ -100,6 +100,7 @@ def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedMode
             locate(checkpoint),
             revision=revision,
             use_safetensors=True,  # a pickle could run code
+            trust_remote_code=False,
             dtype=torch.float32,
             attn_implementation="eager",  # texts are short
         )

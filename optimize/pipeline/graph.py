@@ -6,6 +6,7 @@ built and nothing heavy is imported.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -14,10 +15,14 @@ from optimize.data.sources import InputFile, OwnTexts
 from optimize.data.splits import Splits, TrainingData
 from optimize.machine import isa_class, training_precision
 from optimize.pipeline.stage import Stage
-from optimize.settings.recipe import UNDISTILLED, Settings
+from optimize.settings.recipe import COMPARED, UNDISTILLED, QuantizationRecipe, Settings
 from optimize.settings.training import StudentSettings, TrainingSettings
 
 AnyTraining = TypeVar("AnyTraining", bound=TrainingSettings)
+
+
+class StageError(ValueError):
+    """A recipe that cannot be built here; the message gives the fact and the remedy."""
 
 
 def graph(settings: Settings, splits: Splits) -> dict[str, Stage]:
@@ -26,6 +31,9 @@ def graph(settings: Settings, splits: Splits) -> dict[str, Stage]:
     Args:
         settings: a whole recipe.
         splits: its data, label ids in the order of the teacher's logits.
+
+    Raises:
+        StageError: the recipe needs what is not installed.
     """
     data = splits.training
     teacher = _teacher("teacher", settings, data)
@@ -44,9 +52,9 @@ def graph(settings: Settings, splits: Splits) -> dict[str, Stage]:
         "student-onnx": fitted.of(student_onnx),
         "student-int8": fitted.of(_int8(settings, data, student, settings.quantize.recipe)),
     }
-    if settings.quantize.compare != "none":
-        compared = _int8(settings, data, student, settings.quantize.compare)
-        variants["student-int8-compared"] = fitted.of(compared)
+    compared = settings.quantize.compare
+    if compared != "none" and can_quantize(compared):
+        variants[COMPARED] = fitted.of(_int8(settings, data, student, compared))
     if settings.distill.control:
         alone = _student(UNDISTILLED, settings, data, teacher, transfer_set, None)
         variants[UNDISTILLED] = fitted.of(_onnx(settings, data, alone, fuse=fuse))
@@ -170,16 +178,34 @@ def _onnx(settings: Settings, data: TrainingData, model: Stage, *, fuse: bool) -
     )
 
 
-def _int8(settings: Settings, data: TrainingData, student: Stage, recipe: str) -> Stage:
+def _int8(
+    settings: Settings, data: TrainingData, student: Stage, recipe: QuantizationRecipe
+) -> Stage:
     """The student in INT8, not calibrated yet."""
-    # The wrapper of `optimum-dynamic` cannot quantize a fused graph (quantization.md, trap 2).
-    fuse = settings.export.fuse and recipe != "optimum-dynamic"
-    return Stage(
-        f"int8-{recipe}",
-        "optimize.quantize.int8:build_int8",
-        {"recipe": recipe},
-        {"model": _onnx(settings, data, student, fuse=fuse)},
+    name = f"int8-{recipe}"
+    if recipe == "ort-dynamic":
+        model = _onnx(settings, data, student, fuse=settings.export.fuse)
+        return Stage(name, "optimize.quantize.int8:build_int8", {}, {"model": model})
+    if not can_quantize(recipe):
+        raise StageError(
+            f"quantize.recipe = {recipe!r} needs optimum, which is not installed: "
+            '`pip install "optimize[optimum]"`, or set quantize.recipe = "ort-dynamic"'
+        )
+    # Its wrapper cannot quantize a fused graph (quantization.md, trap 2).
+    export = settings.export.model_copy(update={"fuse": False})
+    plain = Stage(
+        f"{student.name}-onnx-optimum",
+        "optimize.quantize.reference:build_reference_onnx",
+        {"settings": export, "data": data},
+        {"model": student},
     )
+    make = "optimize.quantize.reference:build_reference_int8"
+    return Stage(name, make, {}, {"model": plain})
+
+
+def can_quantize(recipe: QuantizationRecipe) -> bool:
+    """Whether what a recipe needs is installed."""
+    return recipe != "optimum-dynamic" or importlib.util.find_spec("optimum") is not None
 
 
 class _Calibration:

@@ -13,9 +13,9 @@ from optimize.data.load import load
 from optimize.data.splits import Splits
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
-from optimize.pipeline.graph import graph
+from optimize.pipeline.graph import can_quantize, graph
 from optimize.pipeline.stage import Stage
-from optimize.settings.recipe import Settings
+from optimize.settings.recipe import COMPARED, Settings
 from optimize.training.distributed import Processes
 from optimize.training.profile import Profile
 from optimize.training.run import Run
@@ -45,7 +45,15 @@ def build(
     Returns:
         The kit's folder. It belongs to the cache: copy it before changing it.
     """
-    return Build(settings, Runner(tell, cache_root, profile)).folder("kit")
+    runner = Runner(tell, cache_root, profile)
+    built = Build(settings, runner)
+    compared = settings.quantize.compare
+    if compared != "none" and not can_quantize(compared) and not runner.has(built.stages["kit"]):
+        tell(
+            f"{COMPARED}: left out, since optimum is not installed: `pip install "
+            '"optimize[optimum]"` brings it, with the transformers that it allows'
+        )
+    return built.folder("kit")
 
 
 def load_splits(settings: Settings) -> Splits:
@@ -93,6 +101,10 @@ class Runner:
             found = self._cache.find(stage.name, stage.key)
             self._folders[stage.key] = found or self._build(stage)
         return self._folders[stage.key]
+
+    def has(self, stage: Stage) -> bool:
+        """Whether the stage's result is in the cache."""
+        return self._cache.find(stage.name, stage.key) is not None
 
     def _build(self, stage: Stage) -> Path:
         inputs = {role: self.folder(each) for role, each in stage.inputs.items()}

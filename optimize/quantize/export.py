@@ -1,15 +1,18 @@
-"""PyTorch to ONNX: export through optimum, pin versions, fuse attention, prove parity."""
+"""PyTorch to ONNX by torch's own exporter: pin versions, fuse attention, prove parity."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
@@ -31,9 +34,8 @@ FUSED_AS = {
     "electra": "bert",
     "mean-pooled-bert": "bert",
 }
+EXPORTER = "torch.onnx.export(dynamo=False)"
 FUSED_ATTENTION = ("Attention", "MultiHeadAttention")
-# optimum knows the inputs of a model by its type.
-OPTIMUM_KNOWS_AS = {"mean-pooled-bert": "bert"}
 
 
 def build_onnx(
@@ -58,7 +60,7 @@ def build_onnx(
     manifest = derived(
         result,
         read_manifest(model),
-        {"export": settings.model_dump()},
+        {"export": {**settings.model_dump(), "exporter": EXPORTER}},
         format="onnx",
         opset=opset,
         ir_version=ir_version,
@@ -92,30 +94,58 @@ def export_onnx(model: PreTrainedModel, target: Path, settings: ExportSettings) 
 
 
 def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
-    from optimum.exporters.onnx import export
-    from optimum.exporters.tasks import TasksManager
-    from optimum.utils import logging
+    """The model by torch's TorchScript exporter, with dynamic batch and length.
 
-    # It advises a newer opset; ours is pinned to the oldest runtime that shall load the bundle.
-    logging.set_verbosity_error()
-    # The fusion patterns know eager attention; scaled_dot_product_attention is not fused
-    # (onnxruntime issue 23864).
+    Not by ``dynamo=True``: of what that writes, with torch 2.13, ONNX Runtime's optimizer fuses no
+    attention. The fusion patterns know eager attention; scaled_dot_product_attention is not fused
+    (onnxruntime issue 23864).
+    """
     config = copy.deepcopy(model.config)
     eager = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     eager.load_state_dict(model.state_dict())
-    eager.eval().float()
-    known = TasksManager.get_exporter_config_constructor(
-        "onnx",
-        model_type=OPTIMUM_KNOWS_AS.get(config.model_type, config.model_type),
-        task="text-classification",
-        library_name="transformers",
-    )
+    names = input_names(eager)
+    ids = torch.ones((2, 8), dtype=torch.long)
+    example = {"input_ids": ids, "attention_mask": ids, "token_type_ids": torch.zeros_like(ids)}
+    axes = {name: {0: "batch", 1: "tokens"} for name in names}
     with warnings.catch_warnings():
-        # torch announces that this exporter will go; the fusion patterns need it while it is there.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # Parity is checked below, on real texts.
-        export(eager, known(eager.config), folder / MODEL_NAME, opset=opset)
+        # torch announces that this exporter will go, and the tracer tells of every size in Python.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _LogitsOf(eager.eval().float(), names),
+            tuple(example[name] for name in names),
+            str(folder / MODEL_NAME),
+            dynamo=False,
+            opset_version=opset,
+            input_names=list(names),
+            output_names=["logits"],
+            dynamic_axes={**axes, "logits": {0: "batch"}},
+        )
     return folder / MODEL_NAME
+
+
+def input_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """The inputs that a model reads, in the order of :class:`optimize.bundle.encoder.TextEncoder`.
+
+    Token types are one where ``forward`` takes them and there is more than one type to tell apart.
+    """
+    names = ("input_ids", "attention_mask")
+    types = getattr(model.config, "type_vocab_size", 0) or 0
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return (*names, "token_type_ids") if takes and types > 1 else names
+
+
+class _LogitsOf(torch.nn.Module):
+    """A classifier whose inputs are told by place and whose output is a tensor, to be traced."""
+
+    def __init__(self, model: PreTrainedModel, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (batch, labels)."""
+        named = dict(zip(self.names, inputs, strict=True))
+        logits: torch.Tensor = self.model(**named).logits
+        return logits
 
 
 def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:

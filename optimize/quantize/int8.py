@@ -1,4 +1,4 @@
-"""Named INT8 recipes: an fp32 ONNX file in, an INT8 one out."""
+"""Our own INT8 recipe, and what every recipe shares: an fp32 ONNX file in, an INT8 one out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -16,36 +15,53 @@ from optimize.models.folder import derived
 from optimize.settings.recipe import QuantizationRecipe
 from optimize.workspace import Workspace
 
+# Takes the fp32 file, and the one to write.
+Quantizer = Callable[[Path, Path], None]
+
 
 class QuantizeError(RuntimeError):
     """A quantization that did not quantize; the message says what was found."""
 
 
-def build_int8(result: Path, run: Workspace, *, recipe: QuantizationRecipe, model: Path) -> None:
-    """The stage: an fp32 ONNX model in INT8, not calibrated yet.
+def build_int8(result: Path, run: Workspace, *, model: Path) -> None:
+    """The stage: an fp32 ONNX model in INT8 by ``ort-dynamic``, not calibrated yet.
 
     Args:
         result: folder to fill.
         run: is told nothing.
-        recipe: its name.
-        model: folder of the fp32 model.
+        model: folder of the fp32 model, fused.
 
     Raises:
         QuantizeError: nothing was quantized.
     """
-    quantize(recipe, model / MODEL_NAME, result / MODEL_NAME)
+    write_int8("ort-dynamic", ort_dynamic, model, result)
+
+
+def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, result: Path) -> None:
+    """Fill a folder with the INT8 form of a model.
+
+    Args:
+        recipe: name of what the quantizer does, for the manifest.
+        quantizer: writes the INT8 file.
+        model: folder of the fp32 model.
+        result: folder to fill.
+
+    Raises:
+        QuantizeError: nothing was quantized.
+    """
+    quantize(quantizer, model / MODEL_NAME, result / MODEL_NAME)
     shutil.copy(model / TOKENIZER_NAME, result)
     own = {"quantize": {"recipe": recipe}}
     manifest = derived(result, read_manifest(model), own, quantization=recipe)
     write_json(manifest, result / MANIFEST_NAME)
 
 
-def quantize(recipe: QuantizationRecipe, source: Path, target: Path) -> None:
+def quantize(quantizer: Quantizer, source: Path, target: Path) -> None:
     """Write the INT8 model.
 
     Args:
-        recipe: its name.
-        source: the fp32 file; fused for ``ort-dynamic``, as exported for ``optimum-dynamic``.
+        quantizer: takes the fp32 file and the one to write.
+        source: the fp32 file.
         target: the file to write.
 
     Raises:
@@ -57,19 +73,19 @@ def quantize(recipe: QuantizationRecipe, source: Path, target: Path) -> None:
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        RECIPES[recipe](source, target)
+        quantizer(source, target)
     finally:
         root.setLevel(level)
     model = onnx.load(str(target))
     if not any(
         "Integer" in node.op_type or node.op_type == "QAttention" for node in model.graph.node
     ):
-        raise QuantizeError(f"{recipe} left no integer matrix product in {source}")
+        raise QuantizeError(f"{quantizer.__name__} left no integer matrix product in {source}")
     model.ir_version = ir_version  # the quantizers write their own
     onnx.save(model, str(target))
 
 
-def _ort_dynamic(source: Path, target: Path) -> None:
+def ort_dynamic(source: Path, target: Path) -> None:
     """Per-channel signed weights, on ONNX Runtime's own quantizer (quantization.md).
 
     ``MatMulConstBOnly`` leaves QKᵀ and A·V in fp32, where two dynamic inputs cost more than they
@@ -88,24 +104,3 @@ def _ort_dynamic(source: Path, target: Path) -> None:
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     )
-
-
-def _optimum_dynamic(source: Path, target: Path) -> None:
-    """Per-tensor through optimum's ``ORTQuantizer``: the reference project's recipe."""
-    from optimum.onnxruntime import ORTQuantizer
-    from optimum.onnxruntime.configuration import AutoQuantizationConfig
-
-    with TemporaryDirectory() as work:
-        folder = Path(work, "model")
-        folder.mkdir()
-        (folder / MODEL_NAME).write_bytes(source.read_bytes())
-        quantizer = ORTQuantizer.from_pretrained(folder, file_name=MODEL_NAME)
-        config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=False)
-        quantizer.quantize(save_dir=Path(work, "out"), quantization_config=config, file_suffix="")
-        target.write_bytes(Path(work, "out", MODEL_NAME).read_bytes())
-
-
-RECIPES: dict[QuantizationRecipe, Callable[[Path, Path], None]] = {
-    "ort-dynamic": _ort_dynamic,
-    "optimum-dynamic": _optimum_dynamic,
-}

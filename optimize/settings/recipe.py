@@ -41,13 +41,14 @@ class Workload(Table):
 
 QuantizationRecipe = Literal["ort-dynamic", "optimum-dynamic"]
 
+COMPARED = "student-int8-compared"
 VARIANTS = (
     "teacher-torch",
     "teacher-onnx",
     "student-torch",
     "student-onnx",
     "student-int8",
-    "student-int8-compared",
+    COMPARED,
 )
 UNDISTILLED = "student-undistilled"
 WORKLOADS = {

@@ -31,8 +31,6 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
         per_device_eval_batch_size=128,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        warmup_ratio=settings.warmup_ratio,
-        lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         bf16=training_precision(settings.precision) == "bf16",
         use_cpu=not torch.cuda.is_available(),

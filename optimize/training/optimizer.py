@@ -1,12 +1,14 @@
-"""Learning rates by depth."""
+"""Learning rates by depth and by step."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import get_parameter_names
 
 from optimize.models.encoder import StudentError, layer_stack
@@ -41,6 +43,21 @@ def parameter_groups(
         }
         for (depth, decays), parameters in groups.items()
     ]
+
+
+def linear_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup_ratio: float) -> LambdaLR:
+    """A learning rate that rises linearly from 0, and falls linearly to 0 at the last step.
+
+    Trainer's own argument for the share of the rise has other names in transformers 4 and 5.
+
+    Args:
+        optimizer: whose groups keep their ratios.
+        steps: of the whole training.
+        warmup_ratio: share of them in which it rises, in [0, 1].
+    """
+    rising = math.ceil(steps * warmup_ratio)
+    schedule: LambdaLR = get_linear_schedule_with_warmup(optimizer, rising, steps)
+    return schedule
 
 
 def _depths(model: nn.Module) -> dict[int, int]:

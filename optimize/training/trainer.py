@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from optimize.models.attention import attention_for
-from optimize.models.first_token import only_first_token
 from optimize.settings.training import TrainingSettings
 from optimize.training.arguments import training_arguments
 from optimize.training.averaging import WeightAverage
@@ -21,7 +20,7 @@ from optimize.training.batches import LengthBatches
 from optimize.training.cross_entropy import hard_label_loss
 from optimize.training.dataset import TrainingLoader, TrainingSet
 from optimize.training.evaluation import compute_accuracy
-from optimize.training.optimizer import parameter_groups
+from optimize.training.optimizer import linear_schedule, parameter_groups
 from optimize.training.profile import Profile
 from optimize.training.resume import last_whole_checkpoint
 from optimize.training.run import Run
@@ -71,12 +70,7 @@ class ClassifierTrainer(Trainer):
         with warnings.catch_warnings():
             # Checkpoints are numbered; that a file system keeps no fine times does not matter.
             warnings.filterwarnings("ignore", message="mtime may not be reliable")
-            with only_first_token(self.own) if self.reads_first_token() else nullcontext():
-                self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
-
-    def reads_first_token(self) -> bool:
-        """Whether no loss reads what the last layer makes of the other tokens."""
-        return True
+            self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches by length, each shared among the processes."""
@@ -98,6 +92,17 @@ class ClassifierTrainer(Trainer):
             )
             self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """A linear rise over the recipe's share of the steps, and a linear fall."""
+        if self.lr_scheduler is None:
+            chosen = self.create_optimizer() if optimizer is None else optimizer
+            self.lr_scheduler = linear_schedule(
+                chosen, num_training_steps, self.settings.warmup_ratio
+            )
+        return self.lr_scheduler
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
         """One step, timed; the average takes up the weights that the step before has left."""

@@ -20,7 +20,7 @@ from optimize.distill.teacher_outputs import Wanted, score
 from optimize.distill.trainer import DistillationTrainer, train_student
 from optimize.models import checkpoint
 from optimize.models.attention import attention_for
-from optimize.models.encoder import classification_head, layer_stack
+from optimize.models.encoder import classification_head
 from optimize.settings.recipe import DataSettings
 from optimize.settings.training import DistillSettings
 from optimize.training.dataset import TrainingSet
@@ -192,28 +192,6 @@ def test_each_loss_teaches_and_leaves_no_trace(losses, splits, tiny_backbone, sc
     # The loss counts: its student is another one.
     ours, theirs = weights(model), weights(untaught)
     assert any(not torch.allclose(ours[name], theirs[name]) for name in ours)
-
-
-class LastLayer(TrainerCallback):
-    """Notes how many tokens of a text the last feed-forward block gets."""
-
-    def __init__(self):
-        self.tokens = set()
-
-    def on_train_begin(self, args, state, control, model=None, **_):
-        block = layer_stack(model)[2][-1].intermediate
-        block.register_forward_pre_hook(lambda _, inputs: self.tokens.add(inputs[0].shape[1]))
-
-
-@pytest.mark.parametrize(
-    ("losses", "whole"), [({"pooled": 1.0}, False), ({"hidden": 1.0}, True)], ids=["no", "yes"]
-)
-def test_last_layer_is_whole_where_a_loss_reads_it(
-    losses, whole, splits, tiny_backbone, scored, tmp_path
-):
-    seen = LastLayer()
-    trained(splits, tiny_backbone, tmp_path, scored, watch=(seen,), epochs=1, **losses)
-    assert (max(seen.tokens) > 1) is whole
 
 
 @pytest.mark.parametrize("width", [16, 64])

@@ -66,13 +66,20 @@ def test_states_are_the_models_own(model):
     assert not torch.allclose(keys, values)
 
 
+def hooks_of(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
 @families
-def test_removed_taps_leave_the_model_as_it_was(model):
+def test_removed_hooks_leave_the_model_as_it_was(model):
+    answered(model)  # transformers 5 leaves hooks of its own at the first call
+    before = hooks_of(model)
     activations = Activations(model, hidden=(1, 2, 3), relations=1)
+    assert hooks_of(model) > before
     activations.remove()
     answered(model)
     assert activations.relations == []
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert hooks_of(model) == before
 
 
 @pytest.mark.parametrize("family", ["bert"])

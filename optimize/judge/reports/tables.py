@@ -214,6 +214,9 @@ def conditions(report: Report) -> list[str]:
         )
     if report.baseline is not None:
         lines.append(baseline_words(report))
+    absent = [name for name in report.settings["judge"]["variants"] if name not in report.variants]
+    if absent:
+        lines.append(f"not in the kit that was judged: {', '.join(absent)}")
     dropped = report.settings["judge"]["drop_gates"]
     if dropped:
         lines.append(f"gates that this run does without: {', '.join(dropped)}")

@@ -11,6 +11,7 @@ that text and reports ``ready``. Then one answer a request: ``workload``, ``warm
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import os
 import platform
@@ -52,9 +53,13 @@ class TorchClassifier:
         self._encoder = TextEncoder(folder, self._manifest)
         self._torch = torch
         self._model = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            local_files_only=True,
         ).eval()
-        self._inputs = set(self._model.forward.__code__.co_varnames)
+        self._inputs = set(inspect.signature(self._model.forward).parameters)
 
     def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
         """Probabilities of shape (texts, labels)."""
