@@ -142,5 +142,5 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inconclusive",
         choices=("fail", "warn", "pass"),
-        help="what an undecided verdict does; by default the exit code is 2",
+        help="what an undecided verdict does; by default the exit code is 6",
     )

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from optimize.settings.recipe import Settings
 
 EXTRAS = dict.fromkeys(("run", "build", "check", "cache"), "build") | {"tune": "build,tune"}
-EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 2}
+# pytest's own codes are 0 to 5, and an undecided run has the same code there.
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 6}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from optimize import settings as settings_module
 from optimize.judge import baseline as baseline_module
 from optimize.judge.baseline import Baseline
+from optimize.judge.checks import check_texts
 from optimize.judge.duet import interpreter_names
 from optimize.judge.kit import Kit, read_kit
 from optimize.judge.records import Mode, Report
@@ -109,6 +110,18 @@ class JudgedRun:
                 table, f"the kit {request.kit}", request.overrides
             )
         return settings_module.load(request.recipe, request.project, request.overrides)
+
+    def check(self) -> None:
+        """Refuse what can be refused before anything is built or measured.
+
+        Raises:
+            SettingsError: they cannot be used.
+            BaselineError: there is no such baseline.
+            KitError: the kit that was given is broken, or its texts cannot decide a gate.
+        """
+        settings = self.settings
+        if self.request.kit is not None:
+            check_texts(read_kit(self.request.kit), settings)
 
     def judge(self, tell: Tell) -> tuple[Kit, Report]:
         """Build or read the kit, measure, decide.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
+from optimize.judge.checks import check_texts
 from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Evidence, Stored
@@ -22,7 +23,7 @@ from optimize.judge.records import (
     Timing,
     VariantFacts,
 )
-from optimize.judge.statistics.accuracy import differing, label_changes, score
+from optimize.judge.statistics.accuracy import differing, distinct_rows, label_changes, score
 from optimize.judge.statistics.sequential import LOOKS
 from optimize.judge.workers import fingerprint
 from optimize.judge.workers.process import WORKER_MODULE, WorkerError, WorkerProcess, WorkerSpec
@@ -90,7 +91,12 @@ def judge(
         mode: ``quick`` takes three replicates and says so.
         tell: told the progress.
         against: the baseline, where there is one.
+
+    Raises:
+        KitError: its texts cannot decide a gate; see :func:`optimize.judge.checks.check_texts`.
+        WorkerError: a variant could not be run.
     """
+    check_texts(kit, settings)
     return _Run(kit, settings, source, mode, tell, against).report()
 
 
@@ -116,6 +122,8 @@ class _Run:
         self.examples: dict[str, Examples] = {
             name: kit.examples(name) for name in kit.manifest.splits
         }
+        judged = self.examples[self.split]
+        self.distinct = distinct_rows(judged.texts, judged.labels)
         self.predictions: dict[str, dict[str, Predictions]] = {}
         self.batch_changes: dict[str, tuple[int, ...]] = {}
         self.about: dict[str, Mapping[str, object]] = {}
@@ -163,13 +171,7 @@ class _Run:
             label_names=names,
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
             comparisons=compare_all(
-                {name: variant.facts for name, variant in self.variants.items()},
-                timing,
-                evidence.controls,
-                evidence.predictions,
-                evidence.labels,
-                self.mode,
-                timing_gates(settings.active_gates, tuple(workloads)),
+                evidence, timing_gates(settings.active_gates, tuple(workloads))
             ),
             baseline=self._baseline_facts(evidence),
         )
@@ -242,6 +244,7 @@ class _Run:
             mode=self.mode,
             batch_changes=self.batch_changes,
             gate_names=tuple(self._own_gate_names()),
+            distinct=self.distinct,
             stored=stored,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.bundle.manifest import FileEntry
 from optimize.hub import commit_of
+from optimize.models.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -123,20 +124,12 @@ def _label_maps(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _pretrained(loader: Any, checkpoint: str, revision: str | None, **more: Any) -> Any:
-    from transformers.utils import logging
-
     where = locate(checkpoint)
-    # "Some weights were newly initialized" is what fine-tuning is for, not news.
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()  # loading takes a moment
     try:
-        return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **more)
+        # "Some weights were newly initialized" is what fine-tuning is for, not news.
+        with quiet():
+            return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **more)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: {error}"
         ) from error
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

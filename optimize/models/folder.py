@@ -13,6 +13,7 @@ import msgspec
 
 from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME
 from optimize.bundle.manifest import BUNDLE_SCHEMAS, MANIFEST_NAME, FileEntry, Manifest, write_json
+from optimize.models.quiet import quiet
 
 
 def library_versions(libraries: Sequence[str]) -> dict[str, str]:
@@ -41,8 +42,9 @@ def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
     """
     from optimize.models.encoder import parameter_count
 
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
     for path in folder.iterdir():
         if path.name not in SHIPPED:
             path.unlink()

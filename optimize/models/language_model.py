@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from optimize.models.checkpoint import CheckpointError, locate
+from optimize.models.quiet import quiet
 from optimize.settings.training import GenerateSettings
 
 # Of a vocabulary of many languages, tokens beyond these are kept only where training texts use
@@ -96,14 +97,15 @@ def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedMode
         CheckpointError: there is none.
     """
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            locate(checkpoint),
-            revision=revision,
-            use_safetensors=True,  # a pickle could run code
-            trust_remote_code=False,
-            dtype=torch.float32,
-            attn_implementation="eager",  # texts are short
-        )
+        with quiet():
+            return AutoModelForCausalLM.from_pretrained(
+                locate(checkpoint),
+                revision=revision,
+                use_safetensors=True,  # a pickle could run code
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="eager",  # texts are short
+            )
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"generate.checkpoint {checkpoint!r} (revision {revision}) is no causal language model "

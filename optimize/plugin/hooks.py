@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--inconclusive",
         choices=("fail", "warn", "pass"),
-        help="what an undecided gate does; by default the run exits with 2",
+        help="what an undecided gate does; by default the run exits with 6",
     )
 
 

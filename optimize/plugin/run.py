@@ -56,6 +56,15 @@ class Judging:
         except ValueError as error:  # settings, a baseline or a kit that cannot be used
             raise pytest.UsageError(str(error)) from error
 
+    def check(self) -> None:
+        """Refuse at once what no run can judge.
+
+        Raises:
+            pytest.UsageError: a kit that is not there or broken, or a gate that the texts cannot
+                decide.
+        """
+        self._asked(lambda run: run.check())
+
     @property
     def report(self) -> Report:
         """The report; the first call builds the kit and measures."""
@@ -72,6 +81,11 @@ class Judging:
         return None if self._judged is None else self._judged[1]
 
     def _once(self) -> tuple[Kit, Report]:
+        if hasattr(self.config, "workerinput"):
+            raise RuntimeError(
+                "gates cannot run under xdist: its workers share the cores that are measured. Run "
+                "with `-n 0`."
+            )
         if self._failure is not None:
             # Minutes into a run a worker may die: the next gate must not start it all again.
             raise self._failure

@@ -1,4 +1,4 @@
-"""Which gates one pytest session was asked for, and what each answered: none may be silent."""
+"""Which gates one pytest session was asked for, what each answered, and the exit code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from optimize.settings.gates import gate_name
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
-    from optimize.judge.records import GateResult
+    from optimize.judge.records import GateResult, Report
 
 SESSION_NAME = "optimize-session"
-INCONCLUSIVE_EXIT = 2
+# pytest's own codes are 0 to 5.
+INCONCLUSIVE_EXIT = 6
 # Version of what this suite adds to pytest-benchmark's JSON.
 BENCHMARK_SCHEMA = 1
+# A test that asks for one of these has the run judged.
+JUDGING_FIXTURES = frozenset(
+    ("report", "gate", "kit", "replay", "timings", "variants", "deployed_labels", "judged_labels")
+)
 
 
 class GateFailed(AssertionError):  # noqa: N818 — the word that the reader of a report looks for
@@ -38,36 +43,66 @@ class GateCase(NamedTuple):
         return gate_name(self.gate, self.workload)
 
 
+class Outcome(NamedTuple):
+    """How a judging session ends.
+
+    Attributes:
+        code: the exit code.
+        words: why, where the tables do not say so themselves.
+    """
+
+    code: int
+    words: str = ""
+
+
 class Session:
-    """The gates of one pytest session: those asked for, those answered, and the exit code."""
+    """The gates of one pytest session, and the one source of its exit code.
+
+    Args:
+        config: pytest's.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.judging = Judging(config)
         self.asked: set[GateCase] = set()
-        self.answered: dict[GateCase, str] = {}
-        self._undecided = 0
+        self.answered: set[GateCase] = set()
+        self._judges = False
+        self._other_failures = 0
+        self._undecided = False
+        self._session: pytest.Session | None = None
+        # Registered before any conftest's, so that it runs after all of them, and after every hook.
+        config.add_cleanup(self._last_word)
 
     def result(self, case: GateCase) -> GateResult:
-        """The result of one gate."""
+        """The result of one gate; that it was asked for is what makes it judged."""
         for result in self.judging.report.gates:
             if (result.gate, result.workload) == case:
+                self.answered.add(case)
                 return result
         raise GateFailed(f"gate {case} was not decided")
 
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Keep the session, whose exit status is set at its end."""
+        self._session = session
+
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note which gates were asked for, before anything is deselected."""
-        if any(_case_of(item) is not None for item in items):
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> None:
+        """Note whether the run is judged, before anything is deselected."""
+        self._judges = any(_judges(item) for item in items)
+        if self._judges:
             # All gates of the settings, not only those that a test was found for: a deleted file
             # of benchmarks must not turn its gates off.
             self.asked = set(gate_cases(self.judging.settings))
-        self._refuse_what_would_be_silent()
+        if not session.testsfailed:  # else pytest tells which file it could not collect
+            self._refuse_what_would_be_silent()
 
     def _refuse_what_would_be_silent(self) -> None:
-        """Options under which gates would quietly not run."""
+        """Options under which gates would quietly not run, and a run that is in vain."""
         option = self.config.getoption
-        if not self.asked:
+        if not self._judges:
             given = [
                 name
                 for name in ("recipe", "kit", "bundle", "python", "baseline", "quick")
@@ -85,47 +120,86 @@ class Session:
                     f"--{flag} would turn the gates off without a word; leave it out, or leave "
                     "out the benchmarks folder"
                 )
+        if not option("collectonly") and not hasattr(self.config, "workerinput"):
+            self.judging.check()
 
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Refuse to measure in one of several processes."""
-        if _case_of(item) is not None and hasattr(self.config, "workerinput"):
-            raise GateFailed(
-                "gates cannot run under xdist: its workers share the cores that are measured. Run "
-                "with `-n 0`."
-            )
-
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        """Note each gate's outcome."""
-        case = _case_of(item)
-        if call.excinfo is not None and call.excinfo.errisinstance(GateInconclusive):
-            self._undecided += 1
-        if case is None or call.when == "teardown":
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        """Count failures that are no verdict of a gate, before others may change a report."""
+        yield
+        error = call.excinfo
+        if error is None or not _judges(item) or error.errisinstance(pytest.skip.Exception):
             return
-        if call.excinfo is None:
-            if call.when == "call":
-                self.answered[case] = "pass"
-        elif call.excinfo.errisinstance(pytest.skip.Exception):
-            return  # e.g. by --benchmark-only: no verdict
-        elif call.excinfo.errisinstance(GateInconclusive):
-            self.answered[case] = "inconclusive"
-        else:
-            self.answered[case] = "fail"
+        if error.errisinstance(GateInconclusive):
+            self._undecided = True
+        elif not (_case_of(item) and error.errisinstance(GateFailed)):
+            self._other_failures += 1
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Turn gates without a verdict into a failure, and only undecided ones into exit 2."""
-        if session.config.getoption("collectonly"):
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Set the exit code; :meth:`_last_word` sets it again."""
+        self._settle(session)
+
+    def _last_word(self) -> None:
+        """After every hook of every plugin: no conftest has lowered the exit code."""
+        if self._session is None:
             return
-        if self.silent and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        only = self._undecided and session.testsfailed == self._undecided and not self.silent
-        if only and self.config.getoption("inconclusive") is None:
-            session.exitstatus = INCONCLUSIVE_EXIT
+        if self.config.pluginmanager.get_plugin(SESSION_NAME) is not self:
+            # Something took the suite's hooks away: what it would have seen, nobody knows.
+            self._session.exitstatus = self._session.exitstatus or pytest.ExitCode.TESTS_FAILED
+            return
+        self._settle(self._session)
+
+    def _settle(self, session: pytest.Session) -> None:
+        if not self._judges or self.config.getoption("collectonly"):
+            return
+        before = int(session.exitstatus)
+        if before in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT) or (
+            before == pytest.ExitCode.NO_TESTS_COLLECTED
+        ):
+            session.exitstatus = self.outcome.code
+
+    @property
+    def outcome(self) -> Outcome:
+        """The exit code of a judging session, from this run's report alone.
+
+        0 only where there is a gate, each was asked for by a test, and the report says pass of
+        each; 1 for a failure, a gate that was not judged, a run that broke, or no gate; 6 where a
+        gate is undecided, unless ``--inconclusive`` says otherwise.
+        """
+        report = self.judging.measured
+        if not self.asked:
+            return Outcome(1, "the settings have no gate: nothing was judged")
+        if report is None:
+            return Outcome(1, "nothing was measured: no gate was judged")
+        if self.silent:
+            names = ", ".join(map(str, self.silent))
+            return Outcome(
+                1,
+                f"{len(self.silent)} of {len(self.asked)} gates gave no verdict: {names}. Run them "
+                "all, or drop them by name in judge.drop_gates.",
+            )
+        return self._decided(report)
+
+    def _decided(self, report: Report) -> Outcome:
+        """The outcome where every gate was asked for and there is a report."""
+        from optimize.judge.records import overall
+
+        decided = {GateCase(each.gate, each.workload): each.verdict for each in report.gates}
+        verdict = overall([report.verdict, *(decided.get(case, "fail") for case in self.asked)])
+        if verdict == "fail":
+            return Outcome(1)
+        if self._other_failures:
+            return Outcome(1, f"{self._other_failures} tests failed that are no gates")
+        if verdict == "inconclusive" or self._undecided:
+            policy = self.config.getoption("inconclusive")
+            return Outcome({None: INCONCLUSIVE_EXIT, "fail": 1}.get(policy, 0))
+        return Outcome(0)
 
     @property
     def silent(self) -> list[GateCase]:
-        """Gates that were asked for and gave no verdict."""
-        return sorted(self.asked - self.answered.keys(), key=str)
+        """Gates of the settings that no test asked for."""
+        return sorted(self.asked - self.answered, key=str)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -143,13 +217,8 @@ class Session:
                 for result in report.gates:
                     if result.verdict == "fail":
                         terminalreporter.write_line(annotation(result))
-        if self.silent and not self.config.getoption("collectonly"):
-            names = ", ".join(map(str, self.silent))
-            terminalreporter.write_line(
-                f"FAIL: {len(self.silent)} of {len(self.asked)} gates gave no verdict: {names}. "
-                "Run them all, or drop them by name in judge.drop_gates.",
-                red=True,
-            )
+        if self._judges and not self.config.getoption("collectonly") and self.outcome.words:
+            terminalreporter.write_line(f"FAIL: {self.outcome.words}", red=True)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Version the figures that this suite adds to pytest-benchmark's JSON."""
@@ -185,3 +254,9 @@ def _case_of(item: pytest.Item) -> GateCase | None:
     callspec = getattr(item, "callspec", None)
     case = callspec.params.get("gate_case") if callspec else None
     return case if isinstance(case, GateCase) else None
+
+
+def _judges(item: pytest.Item) -> bool:
+    """Whether a test has the run judged."""
+    asked = set(getattr(item, "fixturenames", ()))
+    return _case_of(item) is not None or bool(asked & JUDGING_FIXTURES)

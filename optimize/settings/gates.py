@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from typing_extensions import Self
 
 from optimize.machine import ISA_CLASSES, OTHER_ISA
 from optimize.settings.base import Table
@@ -48,6 +49,15 @@ class GateTable(Table):
         """The variants that it speaks of."""
         return (self.candidate,) if self.reference is None else (self.candidate, self.reference)
 
+    @model_validator(mode="after")
+    def _by_within_the_limits_range(self) -> Self:
+        """Every limit of the table ``by`` must be one that the gate itself could have."""
+        field = type(self).model_fields[self.limit_name]
+        allowed: TypeAdapter[float] = TypeAdapter(Annotated[(float, *field.metadata)])
+        for key, value in self.by.items():
+            _refuse_limit(allowed, f"by.{key}", value, self.limit_name)
+        return self
+
     def limit(self, workload: str | None, isa: str) -> float:
         """The limit that holds for a workload on a machine, the narrowest entry first."""
         for key in (f"{workload}@{isa}", workload, f"@{isa}"):
@@ -65,6 +75,11 @@ class GateTable(Table):
         Raises:
             ValueError: naming the gate, the word and the words there are.
         """
+        if self.candidate == self.reference:
+            raise ValueError(
+                f"gates.{name}: candidate and reference are both {self.candidate!r}; a variant "
+                "held against itself always passes"
+            )
         for role, word in (("candidate", self.candidate), ("reference", self.reference)):
             if word is not None and word not in variants:
                 raise ValueError(
@@ -81,6 +96,14 @@ class GateTable(Table):
                     f"gates.{name}.by {key!r}: {isa!r} is not one of "
                     f"{', '.join((*ISA_CLASSES, OTHER_ISA))}"
                 )
+
+
+def _refuse_limit(allowed: TypeAdapter[float], key: str, value: float, name: str) -> None:
+    try:
+        allowed.validate_python(value)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise ValueError(f"{key} = {value:g} cannot be a {name}: {why}") from None
 
 
 class SizeGate(GateTable):
@@ -218,7 +241,7 @@ class Regression(Table):
     candidate: str = "student-int8"
     max_size_growth_pct: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     max_slowdown_pct: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    by: dict[str, Limit] = Field(default={})
+    by: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default={})
     max_drop_pp: float = Field(default=1.0, gt=0, lt=100)
     max_startup_growth_pct: float = Field(default=25.0, gt=0, allow_inf_nan=False)
     max_memory_growth_pct: float = Field(default=10.0, gt=0, allow_inf_nan=False)

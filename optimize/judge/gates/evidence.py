@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.judge.records import Control, Mode, Predictions, Report, Timing, VariantFacts
+from optimize.judge.statistics.accuracy import PairedCounts, compare, distinct_rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Evidence:
         mode: ``quick`` decides timings by the central 80 % of block ratios.
         batch_changes: rows whose label changes in batches, by INT8 variant.
         gate_names: gates and workloads of this run, those against a baseline aside.
+        distinct: rows of that split that repeat no other; all when absent.
         stored: the report that stands in for the variant ``baseline``, if one does.
     """
 
@@ -50,4 +52,28 @@ class Evidence:
     mode: Mode
     batch_changes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     gate_names: tuple[str, ...] = ()
+    distinct: NDArray[np.int64] | None = None
     stored: Stored | None = None
+
+    @classmethod
+    def of(cls, report: Report) -> Evidence:
+        """What a stored report's gates were decided on, a stored baseline aside."""
+        labels = np.asarray(report.labels, dtype=np.int64)
+        known = len(report.texts) == len(labels)
+        return cls(
+            variants=report.variants,
+            timing=report.timing,
+            controls={control.workload: control for control in report.controls},
+            predictions=report.predictions.get(report.split, {}),
+            labels=labels,
+            isa=report.fingerprint.isa_class,
+            mode=report.mode,
+            batch_changes=report.batch_changes,
+            distinct=distinct_rows(report.texts, labels) if known else None,
+        )
+
+    def paired(self, reference: str, candidate: str) -> PairedCounts:
+        """What two variants answer to the texts that repeat no other."""
+        return compare(
+            self.predictions[reference], self.predictions[candidate], self.labels, self.distinct
+        )

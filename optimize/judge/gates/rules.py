@@ -186,10 +186,7 @@ def _speed_reason(outcome: SequentialVerdict, margin: float, limit: float) -> st
 
 @rule.register
 def _accuracy(gate: AccuracyGate, question: Question, seen: Evidence) -> Finding:
-    counts = compare(
-        seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
-    )
-    limit = question.limit
+    counts, limit = seen.paired(gate.reference, gate.candidate), question.limit
     margin = limit / 100
     interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
     span = Span(low=100 * interval.low, high=100 * interval.high)

@@ -59,9 +59,18 @@ def score(
 
 
 def compare(
-    reference: Predictions, candidate: Predictions, labels: NDArray[np.int64]
+    reference: Predictions,
+    candidate: Predictions,
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64] | None = None,
 ) -> PairedCounts:
     """Paired counts over the same examples.
+
+    Args:
+        reference: its answers.
+        candidate: the other's.
+        labels: true class ids.
+        rows: the examples that count; all when absent.
 
     Raises:
         ValueError: the two did not answer the same number of examples.
@@ -72,6 +81,8 @@ def compare(
             f"{len(theirs)} answers of the reference, {len(ours)} of the candidate, "
             f"{len(labels)} labels: they must be of the same examples"
         )
+    if rows is not None:
+        theirs, ours, labels = theirs[rows], ours[rows], labels[rows]
     before, after = theirs == labels, ours == labels
     return PairedCounts(
         worse=int((before & ~after).sum()),
@@ -79,6 +90,17 @@ def compare(
         agreeing=int((theirs == ours).sum()),
         examples=len(labels),
     )
+
+
+def distinct_rows(texts: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of each text with its label; case and white space do not tell two apart.
+
+    A text that is there twice says nothing new, and would make a gate surer than it is.
+    """
+    first: dict[tuple[str, int], int] = {}
+    for row, (text, label) in enumerate(zip(texts, labels.tolist(), strict=True)):
+        first.setdefault((" ".join(text.casefold().split()), label), row)
+    return np.array(sorted(first.values()), dtype=np.int64)
 
 
 def differing(first: Predictions, second: Predictions) -> tuple[int, ...]:

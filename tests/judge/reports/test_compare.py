@@ -152,7 +152,7 @@ def test_command_takes_a_folder_of_runs(folders, tmp_path, capsys):
     assert told.rstrip().endswith("verdict: fail")
 
 
-@pytest.mark.parametrize(("policy", "code"), [(None, 2), ("pass", 0), ("warn", 0), ("fail", 1)])
+@pytest.mark.parametrize(("policy", "code"), [(None, 6), ("pass", 0), ("warn", 0), ("fail", 1)])
 def test_command_on_an_undecided_comparison(folders, tmp_path, policy, code):
     folders(("1.31.0", {}), ("1.32.0", {"seconds": 1.2}))
     given = [] if policy is None else ["--inconclusive", policy]

@@ -1,0 +1,187 @@
+"""The exit code says what the report says, whatever tests and conftests do."""
+
+import pytest
+
+pytest_plugins = "pytester"
+
+RECIPE = """
+[judge]
+variants = ["teacher-torch", "student-int8"]
+[judge.workloads.typical]
+[gates.size]
+kind = "size"
+min_reduction_pct = 50.0
+[gates.speed]
+kind = "speedup"
+min_ratio = 2.0
+"""
+NO_GATES = RECIPE.partition("[gates.size]")[0]
+GATES = """
+import pytest
+
+@pytest.mark.gates("size", "speedup")
+def test_gate(gate, gate_case):
+    gate(gate_case)
+"""
+TIMES = """
+import pytest
+
+@pytest.mark.workloads(batched=False)
+def test_latency(replay, workload, variant):
+    replay(workload, variant)
+"""
+CONTROL = """
+def test_control(check_controls, undecided):
+    check_controls(undecided)
+"""
+NEVER_ASKED = GATES.replace("    gate(gate_case)", "    pass")
+SWALLOWED = GATES.replace(
+    "    gate(gate_case)",
+    "    try:\n        gate(gate_case)\n    except BaseException:\n        pass",
+)
+EXPECTED = GATES.replace("@pytest.mark.gates", "@pytest.mark.xfail\n@pytest.mark.gates")
+SKIPPED = GATES.replace("@pytest.mark.gates", "@pytest.mark.skip\n@pytest.mark.gates")
+OTHER_FAILURE = GATES + "\ndef test_other(kit, report):\n    assert False\n"
+CONFTEST = """
+import pathlib, pytest
+import optimize.judge.run
+from optimize.judge.stored import read_report
+
+optimize.judge.request.judge = lambda *_: read_report(
+    pathlib.Path(__file__).parent / "canned.json"
+)
+optimize.judge.request.read_kit = lambda folder: None
+optimize.judge.request.check_texts = lambda kit, settings: None
+"""
+CONFTEST = CONFTEST.replace("import optimize.judge.run\n", "import optimize.judge.request\n")
+OWN_FIXTURE = """
+@pytest.fixture
+def gate():
+    return lambda case: None
+"""
+REWRITTEN = """
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    outcome.get_result().outcome = "passed"
+"""
+LOWERED = """
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    session.exitstatus = 0
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_unconfigure(config):
+    yield
+    if getattr(config, "kept", None):
+        config.kept.exitstatus = 0
+
+def pytest_sessionstart(session):
+    session.config.kept = session
+    session.config.add_cleanup(lambda: setattr(session, "exitstatus", 0))
+"""
+UNREGISTERED = """
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config):
+    plugin = config.pluginmanager.get_plugin("optimize-session")
+    config.pluginmanager.unregister(plugin)
+"""
+
+
+@pytest.fixture
+def run(pytester, canned_report):
+    def go(suite, verdict="pass", *options, recipe=RECIPE, conftest=""):
+        pytester.makefile(".toml", recipe=recipe)
+        pytester.makepyfile(conftest=CONFTEST + conftest, test_suite=suite)
+        report = canned_report(verdict)
+        if recipe is NO_GATES:
+            report = report.model_copy(update={"gates": ()})
+        (pytester.path / "canned.json").write_text(report.model_dump_json())
+        plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
+        judged = ("--recipe", "recipe.toml", "--kit", "kit")
+        return pytester.runpytest_subprocess(*plugins, *judged, *options)
+
+    return go
+
+
+# What is done to the run: (suite, verdict of a gate, options, further words of the run fixture).
+BAD_FAITH = {
+    "no gates in the recipe": (GATES, "pass", (), {"recipe": NO_GATES}),
+    "no gates in the recipe, times alone": (TIMES, "pass", (), {"recipe": NO_GATES}),
+    "no test of a gate": (TIMES, "pass", (), {}),
+    "the control alone": (CONTROL, "pass", (), {}),
+    "gate never called": (NEVER_ASKED, "pass", (), {}),
+    "failure swallowed": (SWALLOWED, "fail", (), {}),
+    "failure expected": (EXPECTED, "fail", (), {}),
+    "skipped": (SKIPPED, "pass", (), {}),
+    "own fixture": (GATES, "fail", (), {"conftest": OWN_FIXTURE}),
+    "outcomes rewritten": (GATES, "fail", (), {"conftest": REWRITTEN}),
+    "exit code lowered": (GATES, "fail", (), {"conftest": LOWERED}),
+    "plugin unregistered": (GATES, "fail", (), {"conftest": UNREGISTERED}),
+    "plugin unregistered, passing": (GATES, "pass", (), {"conftest": UNREGISTERED}),
+    "another test fails": (OTHER_FAILURE, "pass", (), {}),
+    "other functions": (GATES + TIMES, "fail", ("-o", "python_functions=test_latency"), {}),
+    "deselected": (GATES, "pass", ("-k", "size"), {}),
+    "by node": (GATES, "pass", ("test_suite.py::test_gate[size]",), {}),
+    "stopped at the first": (GATES, "fail", ("-x",), {}),
+    "without the session": (GATES, "fail", ("-p", "no:optimize-session"), {}),
+    "in several processes": (GATES, "pass", ("-n", "2"), {}),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FAITH)
+def test_nothing_but_a_pass_of_every_gate_exits_with_zero(run, case):
+    suite, verdict, options, more = BAD_FAITH[case]
+    assert run(suite, verdict, *options, **more).ret not in (0, 6)
+
+
+def test_the_same_suite_in_good_faith_passes(run):
+    """Else the table above would show nothing."""
+    assert run(GATES).ret == 0
+    assert run(GATES + TIMES + CONTROL).ret == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [((), 6), (("--inconclusive=warn",), 0), (("--inconclusive=fail",), 1)],
+)
+def test_undecided_has_a_code_of_its_own(run, options, code):
+    assert run(GATES, "inconclusive", *options).ret == code
+    assert run(SWALLOWED, "inconclusive", *options).ret == code
+
+
+def test_a_lowered_code_of_an_undecided_run_is_raised_again(run):
+    assert run(GATES, "inconclusive", conftest=LOWERED).ret == 6
+
+
+@pytest.mark.parametrize(
+    ("suite", "code"),
+    [
+        (GATES + "\nraise KeyboardInterrupt\n", pytest.ExitCode.INTERRUPTED),
+        (GATES + "\nthis is no Python\n", pytest.ExitCode.INTERRUPTED),
+    ],
+)
+def test_pytests_own_codes_stay(run, suite, code):
+    assert run(suite).ret == code
+
+
+def test_a_broken_kit_is_one_mistake_of_usage(run, pytester):
+    broken = """
+from optimize.judge.kit import KitError
+
+def broken(folder):
+    raise KitError("kit/kit.json is missing")
+
+optimize.judge.request.read_kit = broken
+"""
+    result = run(GATES + TIMES, conftest=broken)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stdout.str() + result.stderr.str()
+    assert text.count("kit/kit.json is missing") == 1
+    assert "Traceback" not in text
+
+
+def test_collecting_only_judges_nothing(run):
+    result = run(GATES, "fail", "--collect-only")
+    assert result.ret == 0
+    assert "FAIL" not in result.stdout.str()
