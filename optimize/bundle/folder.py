@@ -8,6 +8,7 @@ from pathlib import Path
 from optimize.bundle.manifest import (
     BUNDLE_SCHEMAS,
     MANIFEST_NAME,
+    FileEntry,
     Manifest,
     StoredError,
     read_record,
@@ -15,6 +16,7 @@ from optimize.bundle.manifest import (
 
 MODEL_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"
+CARD_NAME = "README.md"
 # Protobuf's own limit for one message; no file of a bundle can be larger and be read.
 LARGEST_BYTES = 2**31
 
@@ -36,6 +38,34 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"not a bundle: {error}") from error
 
 
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Hold every file of a model folder against its manifest; the model card may differ.
+
+    Raises:
+        BundleError: one is missing, changed, or not of this model.
+    """
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.")
+        found = FileEntry.of(path)
+        if found != entry:
+            raise _changed(path, found, entry)
+    there = {path.name for path in folder.iterdir()}
+    if extra := sorted(there - manifest.files.keys() - {MANIFEST_NAME, CARD_NAME}):
+        raise BundleError(
+            f"{folder / extra[0]} is not in the manifest: it is not of this model, and a library "
+            "may read it beside the model's own files. Delete it."
+        )
+
+
+def _changed(path: Path, found: FileEntry, entry: FileEntry) -> BundleError:
+    return BundleError(
+        f"{path} has SHA-256 {found.sha256} and {found.size_bytes} bytes, the manifest says "
+        f"{entry.sha256} and {entry.size_bytes}: it was changed or cut short. Copy it again."
+    )
+
+
 def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
     """The content of a file whose size and digest agree with the manifest.
 
@@ -55,10 +85,7 @@ def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
         raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != entry.sha256:
-        raise BundleError(
-            f"{path} has SHA-256 {digest} and {len(content)} bytes, the manifest says "
-            f"{entry.sha256} and {entry.size_bytes}: it was changed or cut short. Copy it again."
-        )
+    found = FileEntry(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    if found != entry:
+        raise _changed(path, found, entry)
     return content

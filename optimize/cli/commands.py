@@ -242,7 +242,7 @@ def _exit_code(verdict: str, arguments: argparse.Namespace) -> int:
 
 def _save_baseline(arguments: argparse.Namespace) -> int:
     from optimize.judge.reports.tables import complaints
-    from optimize.judge.stored import read_report
+    from optimize.judge.stored import check_verdicts, read_report, write_json
 
     path: Path = arguments.report
     path = path / "report.json" if path.is_dir() else path
@@ -252,7 +252,8 @@ def _save_baseline(arguments: argparse.Namespace) -> int:
             f"{path} is not a pass ({report.verdict}); a baseline that is worse than its gates "
             "would let the next regression through:\n  " + "\n  ".join(complaints(report))
         )
-    arguments.out.write_text(report.model_dump_json() + "\n", encoding="utf-8")
+    check_verdicts(report, str(path))
+    write_json(report, arguments.out)
     print(f"baseline: {arguments.out} ({report.mode} mode, {report.created})")
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.bundle.folder import MODEL_NAME, BundleError, read_manifest
+from optimize.bundle.folder import MODEL_NAME, BundleError, check_files, read_manifest
 from optimize.bundle.manifest import (
     KIT_NAME,
     KIT_SCHEMAS,
@@ -54,8 +54,8 @@ class Variant:
         files = self.manifest.files
         weights = next(name for name in WEIGHTS if name in files)
         return VariantFacts(
-            # The files' own bytes, not the manifest's word for them.
-            size_bytes=sum((self.folder / name).stat().st_size for name in files),
+            # The manifest's list, which the files were held against when the kit was read.
+            size_bytes=self.manifest.size_bytes,
             parameters=self.manifest.parameters,
             model_sha256=files[weights].sha256,
             missing=self.missing,
@@ -92,7 +92,7 @@ class Kit:
         Raises:
             KitError: the bundle's labels are not the kit's.
         """
-        manifest = read_manifest(bundle)
+        manifest = _checked_manifest(variant, bundle)
         if manifest.labels != self.manifest.labels:
             other = sorted(set(manifest.labels) ^ set(self.manifest.labels))[:5]
             raise KitError(
@@ -116,9 +116,9 @@ class Kit:
 
 
 def read_kit(folder: Path) -> Kit:
-    """Read a kit and check the digests of its texts and manifests.
+    """Read a kit, and check the digests of its texts, its manifests and every file of a variant.
 
-    The weights are checked by the worker that loads them.
+    The worker that loads a variant checks them again.
 
     Raises:
         KitError: missing, of another schema version, or changed since it was built.
@@ -138,16 +138,23 @@ def read_kit(folder: Path) -> Kit:
 
 
 def _variant(name: str, folder: Path) -> Variant:
-    try:
-        manifest = read_manifest(folder)
-    except BundleError as error:
-        raise KitError(f"variant {name}: {error}") from error
+    manifest = _checked_manifest(name, folder)
     missing = None
     if manifest.format == "torch":
         absent = [lib for lib in ("torch", "transformers") if importlib.util.find_spec(lib) is None]
         if absent:
             missing = f"needs {' and '.join(absent)}, not installed here"
     return Variant(name, folder, manifest, missing)
+
+
+def _checked_manifest(name: str, folder: Path) -> Manifest:
+    """The manifest of a variant whose files are all as it says."""
+    try:
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+    except BundleError as error:
+        raise KitError(f"variant {name}: {error}") from error
+    return manifest
 
 
 def _check(path: Path, sha256: str) -> None:

@@ -333,6 +333,9 @@ class Report(Record):
         default=None, description="every variant against one; what tables show"
     )
     baseline: BaselineFacts | None = None
+    content_sha256: str | None = Field(
+        default=None, description="SHA-256 of all else; a guard against accidents, no signature"
+    )
 
     def control(self, workload: str) -> Control | None:
         """The A/A control of a workload, if it was measured."""

@@ -12,11 +12,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from optimize.bundle.classifier import Classifier
-from optimize.bundle.folder import read_manifest
+from optimize.bundle.folder import CARD_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, OutOfScope, write_json
 from optimize.data.splits import TrainingData, digest_of
 from optimize.models.folder import link
-from optimize.quantize.card import CARD_NAME, model_card
+from optimize.quantize.card import model_card
 from optimize.settings.training import CalibrateSettings
 from optimize.workspace import Workspace
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from optimize.bundle.manifest import Manifest
 
-CARD_NAME = "README.md"
 SHOWN_LABELS = 12
 
 

@@ -9,7 +9,6 @@ import pytest
 import optimize
 from optimize import Classifier
 from optimize.cli import main
-from optimize.judge.stored import read_report
 from optimize.pipeline import runner as pipeline
 from optimize.settings.load import shipped_recipes
 
@@ -242,10 +241,3 @@ def test_baseline_that_did_not_pass_is_not_saved(canned_report, tmp_path, capsys
     told = capsys.readouterr().err
     assert f"is not a pass ({verdict})" in told
     assert "speed[typical]: 1.5×" in told
-
-
-def test_baseline_that_passed_is_saved(canned_report, tmp_path):
-    (tmp_path / "report.json").write_text(canned_report("pass").model_dump_json())
-    target = tmp_path / "baseline.json"
-    assert main(["baseline", "save", str(tmp_path / "report.json"), "--out", str(target)]) == 0
-    assert read_report(target).gates == canned_report("pass").gates

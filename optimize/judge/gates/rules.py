@@ -60,10 +60,21 @@ SHOWN_ROWS = 10
 
 
 def decide_all(
-    gates: Mapping[str, Gate], evidence: Evidence, workloads: tuple[str, ...]
+    gates: Mapping[str, Gate],
+    evidence: Evidence,
+    workloads: tuple[str, ...],
+    timed: int | None = None,
 ) -> tuple[GateResult, ...]:
-    """The verdict of every gate on every workload that it judges."""
-    timed = timing_gates(gates, workloads)
+    """The verdict of every gate on every workload that it judges.
+
+    Args:
+        gates: by name.
+        evidence: what they are decided on.
+        workloads: all that are timed.
+        timed: decisions on times among which the error rate is shared; those of these gates when
+            absent.
+    """
+    timed = timing_gates(gates, workloads) if timed is None else timed
     return tuple(
         _decide(name, gate, workload, evidence, timed)
         for name, gate in gates.items()

@@ -19,6 +19,7 @@ from optimize.judge.reports.tables import (
     startup_table,
     variant_table,
 )
+from optimize.judge.stored import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,5 +147,5 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
 def write_report(report: Report, folder: Path) -> None:
     """``report.json`` and ``report.md`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.model_dump_json() + "\n", encoding="utf-8")
+    write_json(report, folder / "report.json")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")

@@ -25,7 +25,7 @@ import numpy as np
 
 from optimize.bundle.classifier import Classifier, Logits, probabilities
 from optimize.bundle.encoder import TextEncoder
-from optimize.bundle.folder import read_manifest
+from optimize.bundle.folder import check_files, read_manifest
 from optimize.machine import peak_rss_bytes, run_queue_wait_s
 
 PROTOCOL = 1
@@ -50,6 +50,7 @@ class TorchClassifier:
 
         torch.set_num_threads(threads)
         self._manifest = read_manifest(folder)
+        check_files(folder, self._manifest)
         self._encoder = TextEncoder(folder, self._manifest)
         self._torch = torch
         self._model = AutoModelForSequenceClassification.from_pretrained(
