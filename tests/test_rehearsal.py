@@ -1,4 +1,4 @@
-"""A pull request, rehearsed on a local repository with the action's own script."""
+"""A pull request, rehearsed with the action's own script in a checkout of depth 1."""
 
 import json
 import os
@@ -99,13 +99,24 @@ PULL_REQUESTS = {
 def test_pull_request(origin, tmp_path, tmp_path_factory, change):
     base, backbone = origin
     changes, code, words = PULL_REQUESTS[change]
+    work = tmp_path / "work"
+    git(tmp_path, "clone", "--quiet", base, work)
+    git(work, "switch", "--quiet", "-c", change)
+    (work / "pyproject.toml").write_text(recipe(backbone, **changes))
+    (work / "README.md").write_text(change)
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "-m", change)
+    git(work, "switch", "--quiet", "--detach", "main")
+    git(work, "merge", "--quiet", "--no-ff", "-m", "merge", change)
+    reference = f"refs/pull/{change}/merge"
+    git(work, "push", "--quiet", "origin", f"HEAD:{reference}")
+    # As actions/checkout leaves it: one commit, the merge, and nothing of what it was made of.
     head = tmp_path / "head"
-    git(tmp_path, "clone", "--quiet", base, head)
-    git(head, "switch", "--quiet", "-c", change)
-    (head / "pyproject.toml").write_text(recipe(backbone, **changes))
-    (head / "README.md").write_text(change)
-    git(head, "add", ".")
-    git(head, "commit", "--quiet", "-m", change)
+    head.mkdir()
+    git(head, "init", "--quiet")
+    git(head, "remote", "add", "origin", base.as_uri())
+    git(head, "fetch", "--quiet", "--no-tags", "--depth=1", "origin", reference)
+    git(head, "checkout", "--quiet", "--detach", "FETCH_HEAD")
     cache = tmp_path_factory.getbasetemp() / "rehearsal-cache"
     environment = os.environ | {
         "GITHUB_EVENT_NAME": "pull_request",

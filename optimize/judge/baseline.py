@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,7 +70,12 @@ def find(spec: str, variant: str) -> Baseline:
     with FileLock(f"{place}.lock"):
         if not place.is_dir():
             _checkout(commit, place)
-    return _at(place / _git("rev-parse", "--show-prefix") / inner, source, variant)
+    path = place / _git("rev-parse", "--show-prefix") / inner
+    if Path(inner).is_absolute() or not path.resolve().is_relative_to(place.resolve()):
+        raise BaselineError(
+            f"baseline {spec}: {inner} leads out of the revision; give a path within the repository"
+        )
+    return _at(path, source, variant)
 
 
 def with_baseline(
@@ -135,26 +141,52 @@ def _build_in(tree: Path, kit: Path, arguments: Sequence[str], commit: str) -> N
     command = [sys.executable, "-m", "optimize", "build", "--out", str(kit), *arguments]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode:
+        pointers = ", ".join(_lfs_pointers(tree)[:3])
+        hint = f" Git LFS has not fetched {pointers}: `lfs: true`." if pointers else ""
         tail = "\n".join(f"    {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
         raise BaselineError(
             f"revision {commit[:10]} cannot be built (exit code {done.returncode}); it needs its "
             "data under version control or given by an absolute path, or give a stored bundle "
-            f"with --baseline BUNDLE. Its last words:\n{tail}"
+            f"with --baseline BUNDLE.{hint} Its last words:\n{tail}"
         )
 
 
 def _checkout(commit: str, place: Path) -> None:
-    """The revision's files, without touching the working tree or the list of worktrees.
+    """The revision's files, without touching the working tree, its index or any clone.
 
-    A clone that shares the objects checks out any commit, and runs filters such as Git LFS.
+    An index of its own is read from the commit and written out, so that a shallow or sparse clone
+    will do, and filters such as Git LFS run.
+
+    Raises:
+        BaselineError: git cannot, or a link leads out of the revision.
     """
     aside = place.with_name(f"{place.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
-    top = _git("rev-parse", "--show-toplevel")
-    _git("clone", "--quiet", "--shared", "--no-checkout", top, str(aside))
-    _git("-C", str(aside), "checkout", "--quiet", "--detach", commit)
-    shutil.rmtree(aside / ".git")
+    aside.mkdir(parents=True)
+    with TemporaryDirectory() as work:
+        own = {"GIT_INDEX_FILE": str(Path(work, "index")), "GIT_WORK_TREE": str(aside.resolve())}
+        top = _git("rev-parse", "--show-toplevel")
+        whole = ("-C", top, "-c", "core.sparseCheckout=false")
+        _git(*whole, "read-tree", commit, environment=own)
+        _git(*whole, "checkout-index", "--all", "--force", "--quiet", environment=own)
+    inside = aside.resolve()
+    for path in aside.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise BaselineError(
+                f"revision {commit[:10]}: the link {path.relative_to(aside)} leads out of the "
+                "repository, to what no revision holds; replace it by a file"
+            )
     aside.rename(place)
+
+
+def _lfs_pointers(tree: Path) -> list[str]:
+    """Files whose content Git LFS would have to fetch (its specification, "The Pointer")."""
+    small = (path for path in tree.rglob("*") if path.is_file() and path.stat().st_size < 1024)
+    return [
+        path.relative_to(tree).as_posix()
+        for path in small
+        if path.read_bytes().startswith(b"version https://git-lfs.github.com/spec/")
+    ]
 
 
 def _place(kind: str, key: str) -> Path:
@@ -163,14 +195,20 @@ def _place(kind: str, key: str) -> Path:
     return folder / f"{kind}-{key[:20]}"
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments],
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError:
         raise BaselineError("a baseline git:REV needs git, which is not installed") from None
     if done.returncode:
         raise BaselineError(
-            f"git {' '.join(arguments)} failed: {done.stderr.strip() or 'no such revision'}. In CI "
-            "fetch the revision first (actions/checkout with fetch-depth: 0)."
+            f"git {' '.join(arguments)} failed: {done.stderr.strip() or 'no such revision'}. Fetch "
+            "the revision first: `git fetch origin REV`; in CI, actions/checkout, fetch-depth: 0"
         )
     return done.stdout.strip()

@@ -52,7 +52,7 @@ def test_a_bundle_stored_in_a_revision(repository, tiny_kit):
 
 @pytest.mark.parametrize("revision", ["nowhere", "--help", "-x"])
 def test_a_revision_that_is_not_there(repository, revision):
-    with pytest.raises(BaselineError, match=r"In CI fetch the revision first"):
+    with pytest.raises(BaselineError, match=r"Fetch the revision first"):
         find(f"git:{revision}", "student-int8")
 
 

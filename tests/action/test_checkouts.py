@@ -1,0 +1,242 @@
+"""The action's script in what actions/checkout leaves: made with plain git, as it makes it.
+
+What pytest would be asked is noted by a stand-in for Python, and the revision that it names is
+written out by the code that judges against it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GATE = Path(__file__).parents[2] / ".github" / "actions" / "gate" / "gate.sh"
+PYTHON = """#!/bin/sh
+if [ "$1" = -c ]; then exec {real} "$@"; fi
+printf '%s\\n' "$@" > "{noted}"
+"""
+WRITE_OUT = """
+import sys
+from pathlib import Path
+from optimize.judge import baseline
+found = baseline.find(sys.argv[1], "student-int8")
+baseline._checkout(found.commit, Path(sys.argv[2]))
+"""
+
+
+def git(folder, *arguments, **more):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(
+        command, check=True, text=True, capture_output=True, **more
+    ).stdout.strip()
+
+
+def commit(folder, text):
+    (folder / "model.txt").write_text(text)
+    (folder / "docs").mkdir(exist_ok=True)
+    (folder / "docs" / "a.md").write_text(text)
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", text)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hosted repository, and the commits that it holds by name.
+
+    The pull request left at ``base``; since its merge was made the branch moved on to ``moved``.
+    """
+    work = tmp_path / "work"
+    work.mkdir()
+    git(work, "init", "--quiet", "--initial-branch=main")
+    named = {"root": commit(work, "root"), "base": commit(work, "base")}
+    git(work, "switch", "--quiet", "-c", "change")
+    named["head"] = commit(work, "change")
+    git(work, "switch", "--quiet", "--detach", "main")
+    git(work, "merge", "--quiet", "--no-ff", "-m", "merge", "change")
+    named["merge"] = git(work, "rev-parse", "HEAD")
+    git(work, "switch", "--quiet", "main")
+    named["moved"] = commit(work, "moved")
+    git(work, "tag", "v1")
+    hosted = tmp_path / "hosted.git"
+    git(tmp_path, "clone", "--quiet", "--bare", str(work), str(hosted))
+    for reference, name in (
+        ("refs/pull/1/merge", "merge"),
+        ("refs/pull/1/head", "head"),
+        ("refs/heads/queue/main/pr-1", "merge"),
+        ("refs/heads/orphan", "root"),
+    ):
+        git(work, "push", "--quiet", str(hosted), f"{named[name]}:{reference}")
+    return hosted, named
+
+
+def checked_out(hub, tmp_path, reference, depth, *, sparse=False):
+    """What actions/checkout does: init, one fetch of one commit, checkout."""
+    hosted, _ = hub
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    git(folder, "remote", "add", "origin", hosted.as_uri())
+    if sparse:
+        git(folder, "config", "core.sparseCheckout", "true")
+        (folder / ".git" / "info").mkdir(exist_ok=True)
+        (folder / ".git" / "info" / "sparse-checkout").write_text("/model.txt\n")
+    if depth:
+        git(folder, "fetch", "--quiet", "--no-tags", f"--depth={depth}", "origin", reference)
+        git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    else:
+        git(
+            folder, "fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*",
+            "+refs/tags/*:refs/tags/*", f"+{reference}:refs/remotes/asked",
+        )  # fmt: skip
+        git(folder, "checkout", "--quiet", "--force", "--detach", "refs/remotes/asked")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    def go(folder, **environment):
+        programs = tmp_path / "bin"
+        programs.mkdir(exist_ok=True)
+        noted = tmp_path / "noted"
+        (programs / "python").write_text(PYTHON.format(real=sys.executable, noted=noted))
+        (programs / "python").chmod(0o755)
+        done = subprocess.run(
+            ["bash", GATE],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return noted.read_text().splitlines()
+
+    return go
+
+
+# Event, reference that is checked out, environment beside it, commit that it is held against.
+PULL = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_BASE_REF": "main"}
+PUSH = {"GITHUB_EVENT_NAME": "push"}
+CHECKOUTS = {
+    "pull request": ("refs/pull/1/merge", PULL, "base"),
+    "pull request's own head": ("refs/pull/1/head", PULL, "moved"),
+    "pull request from a fork": (
+        "refs/pull/1/head", {**PULL, "GITHUB_EVENT_NAME": "pull_request_target"}, "moved",
+    ),
+    "push": ("refs/heads/main", PUSH, "base"),
+    "tag": ("refs/tags/v1", PUSH, "base"),
+    "merge queue": ("refs/heads/queue/main/pr-1", {"GITHUB_EVENT_NAME": "merge_group"}, "base"),
+    "by hand": ("refs/heads/main", {"GITHUB_EVENT_NAME": "workflow_dispatch"}, "base"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("depth", "sparse"), [(1, False), (2, False), (0, False), (1, True), (0, True)]
+)
+@pytest.mark.parametrize("case", CHECKOUTS)
+def test_base_is_found_and_written_out(hub, tmp_path, run, case, depth, sparse):
+    reference, environment, expected = CHECKOUTS[case]
+    folder = checked_out(hub, tmp_path, reference, depth, sparse=sparse)
+    shallow = git(folder, "rev-parse", "--is-shallow-repository")
+    before = git(folder, "status", "--porcelain")
+    asked = run(folder, **environment)
+    base = hub[1][expected]
+    assert f"--baseline=git:{base}" in asked
+    assert git(folder, "rev-parse", "--is-shallow-repository") == shallow
+    tree = tmp_path / "tree"
+    subprocess.run(
+        [sys.executable, "-c", WRITE_OUT, f"git:{base}", str(tree)], cwd=folder, check=True
+    )
+    assert (tree / "model.txt").read_text() == (tree / "docs" / "a.md").read_text() == expected
+    assert not (tree / ".git").exists()
+    assert git(folder, "status", "--porcelain") == before
+
+
+def test_first_commit_is_held_against_nothing(hub, tmp_path, run):
+    folder = checked_out(hub, tmp_path, "refs/heads/orphan", 1)
+    assert not [word for word in run(folder, **PUSH) if word.startswith("--baseline")]
+
+
+def test_a_commit_that_cannot_be_fetched_says_what_to_add(hub, tmp_path):
+    folder = checked_out(hub, tmp_path, "refs/pull/1/merge", 1)
+    git(folder, "remote", "set-url", "origin", (tmp_path / "gone").as_uri())
+    done = subprocess.run(
+        ["bash", GATE], cwd=folder, env={**os.environ, **PULL}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "with `fetch-depth: 0`" in done.stderr
+
+
+@pytest.mark.parametrize("given", ["true", "TRUE", "True", "1", "yes"])
+def test_quick_in_any_spelling(hub, tmp_path, run, given):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    assert "--quick" in run(folder, BASELINE="none", QUICK=given)
+
+
+@pytest.mark.parametrize("given", ["false", "FALSE", "0", ""])
+def test_not_quick(hub, tmp_path, run, given):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    assert "--quick" not in run(folder, BASELINE="none", QUICK=given)
+
+
+def test_arguments_are_words_as_a_shell_has_them(hub, tmp_path, run):
+    """Quotes hold, and an asterisk is not the files that are there."""
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    words = """--set 'data.source=my data.csv' -k "a or b" * ~ $HOME"""
+    asked = run(folder, BASELINE="none", ARGUMENTS=words)
+    expected = ["--set", "data.source=my data.csv", "-k", "a or b", "*", "~", "$HOME"]
+    assert asked[-len(expected) :] == expected
+
+
+def test_a_baseline_that_is_given_is_taken_as_it_is(hub, tmp_path, run):
+    folder = checked_out(hub, tmp_path, "refs/pull/1/merge", 1)
+    assert "--baseline=git:v1:kit" in run(folder, BASELINE="git:v1:kit", **PULL)
+
+
+def write_out(folder, revision, tree):
+    command = [sys.executable, "-c", WRITE_OUT, revision, str(tree)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_link_out_of_the_revision_is_refused(tmp_path):
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / "own").symlink_to("model.txt")
+    commit(tmp_path, "inside")
+    assert write_out(tmp_path, "git:HEAD", tmp_path / "tree1").returncode == 0
+    (tmp_path / "secret").symlink_to("/etc/passwd")
+    commit(tmp_path, "outside")
+    done = write_out(tmp_path, "git:HEAD", tmp_path / "tree2")
+    assert "the link secret leads out of the repository" in done.stderr
+    assert not (tmp_path / "tree2").exists()
+
+
+@pytest.mark.parametrize("inner", ["/etc/passwd", "../../../etc/passwd"])
+def test_a_path_out_of_the_revision_is_refused(tmp_path, monkeypatch, inner):
+    from optimize.judge.baseline import BaselineError, find
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit(repository, "a")
+    monkeypatch.chdir(repository)
+    with pytest.raises(BaselineError, match="leads out of the revision"):
+        find(f"git:HEAD:{inner}", "student-int8")
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path):
+    from optimize.judge.baseline import _lfs_pointers
+
+    (tmp_path / "data").mkdir()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (tmp_path / "data" / "train.csv").write_text(pointer)
+    (tmp_path / "data" / "test.csv").write_text("text,label\n")
+    assert _lfs_pointers(tmp_path) == ["data/train.csv"]
