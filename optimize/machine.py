@@ -159,6 +159,19 @@ def run_queue_wait_s(tasks: Path = Path("/proc/self/task")) -> float:
     return waited / 1e9
 
 
+def is_asleep(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether no thread of a process is running or ready to run; true where nothing tells."""
+    for stat in (proc / str(pid) / "task").glob("*/stat"):
+        with suppress(OSError, IndexError):  # a thread may end while it is read
+            # The state stands behind the name, which is in parentheses and may hold some itself.
+            if (
+                stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+                == "R"
+            ):
+                return False
+    return True
+
+
 class Disturbance:
     """What took the cores away since the last look: hypervisor steal and quota throttling."""
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from optimize.bundle.classifier import Logits
-from optimize.judge.gates.control import replicate_log_ratios, timing_verdict
+from optimize.judge.gates.control import replicate_bounds, timing_verdict
 from optimize.judge.kit import Kit, read_kit
 from optimize.judge.records import Mode, Timing, Verdict
 from optimize.judge.run import QUICK_REPLICATES
@@ -131,7 +131,7 @@ class Tally:
         for name, outcome in pair.verdicts(timing, "quick").items():
             self.verdicts.setdefault(name, Counter())[outcome.verdict] += 1
             series = timing.series[name]
-            found = replicate_log_ratios(series[OURS], series[THEIRS])
+            found = replicate_bounds(series[OURS], series[THEIRS]).centres
             self.replicates.setdefault(name, []).extend(found)
 
     @property

@@ -85,17 +85,25 @@ class Series(Record):
     """Times of one variant on one workload.
 
     Attributes:
-        blocks_s: seconds per call, the mean of a block, by replicate. A replicate has as many as
-            were not disturbed, the same ones for every variant.
+        blocks_s: seconds per call, the mean of a block, by replicate; the same blocks for every
+            variant. A replicate has those that were not disturbed, or where they are too few, all.
+        least_s: the least that each can have taken undisturbed, where some were disturbed: less all
+            waits for a core, steal and throttling. Absent where none was.
         calls: calls in a block.
         p50_ms: median of the single calls, in milliseconds.
         p95_ms: their 95th percentile.
     """
 
     blocks_s: tuple[tuple[float, ...], ...]
+    least_s: tuple[tuple[float, ...], ...] | None = None
     calls: int
     p50_ms: float | None
     p95_ms: float | None
+
+    @property
+    def lows_s(self) -> tuple[tuple[float, ...], ...]:
+        """The least that each block can have taken undisturbed."""
+        return self.blocks_s if self.least_s is None else self.least_s
 
 
 class Timing(Record):
@@ -110,6 +118,8 @@ class Timing(Record):
         replicates: how many were taken.
         dropped_blocks: blocks dropped for all variants, because steal, throttling or a wait for a
             core hit one.
+        disturbed_blocks: blocks that were hit and kept, as intervals, since too few were not.
+        kept_blocks: all that were kept.
         seconds: wall time of the measurement.
     """
 
@@ -119,6 +129,8 @@ class Timing(Record):
     peak_rss_bytes: dict[str, tuple[int, ...]]
     replicates: int
     dropped_blocks: int
+    disturbed_blocks: int = 0
+    kept_blocks: int = 0
     seconds: float
 
 

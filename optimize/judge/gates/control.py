@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from optimize.judge.statistics.sequential import (
     decide,
     percentile_interval,
     sd_of,
-    sequential_timing,
+    sequential_bounds,
 )
 
 # Share of block ratios that must agree in quick mode. Of the two dozen that it takes, a stolen
@@ -23,6 +25,11 @@ from optimize.judge.statistics.sequential import (
 QUICK_SHARE = 0.80
 # Undisturbed blocks that quick mode needs to say anything: a third of the two dozen.
 LEAST_QUICK_BLOCKS = 8
+# Caches, sibling hyperthreads and clock rates are shared too and stand in no account: where blocks
+# were disturbed, an interval is widened by as much on both sides.
+CONTENTION_LOG = math.log(1.25)
+# Of disturbed blocks, the share that waited less than the one that speaks for a replicate.
+DISTURBED_QUANTILE = 0.1
 
 
 def control_of(
@@ -94,31 +101,88 @@ def timing_verdict(
         shared: timing gates among which the error rate is split.
         widening: log that the interval is widened by, see :func:`widening_of`.
     """
-    replicates = replicate_log_ratios(reference, candidate)
+    bounds = replicate_bounds(reference, candidate)
+    if bounds.disturbed:
+        widening += CONTENTION_LOG
     if mode == "full":
-        return sequential_timing(replicates, limit, shared, widening_log=widening)
-    pairs = zip(reference.blocks_s, candidate.blocks_s, strict=True)
-    ratios = [math.log(t / c) for pair in pairs for t, c in zip(*pair, strict=True)]
-    enough = len(ratios) >= LEAST_QUICK_BLOCKS
-    interval = percentile_interval(ratios, QUICK_SHARE).widened(widening) if enough else UNDEFINED
+        return sequential_bounds(bounds.lows, bounds.highs, limit, shared, widening_log=widening)
+    estimate, interval = _quick_figures(reference, candidate, bounds)
+    interval = interval.widened(widening)
     return SequentialVerdict(
         verdict=decide(interval, limit),
-        estimate_log=float(np.median(ratios)) if ratios else math.nan,
+        estimate_log=estimate,
         interval=interval,
-        replicates_used=len(replicates),
+        replicates_used=len(bounds.lows),
         look=None,
         level=(1 - QUICK_SHARE) / 2,
-        sd_log=sd_of(replicates),
+        sd_log=sd_of(bounds.centres),
         noisy=False,
     )
 
 
-def replicate_log_ratios(reference: Series, candidate: Series) -> list[float]:
-    """Each replicate's figure; NaN for one in which every block was disturbed."""
-    return [
-        block_log_ratio(*pair) if pair[0] else math.nan
+def _quick_figures(reference: Series, candidate: Series, bounds: Bounds) -> tuple[float, Interval]:
+    """Quick mode's estimate and interval: of all blocks, or of the replicates where disturbed."""
+    if bounds.disturbed:
+        return float(np.median(bounds.centres)), Interval(min(bounds.lows), max(bounds.highs))
+    ratios = [
+        math.log(theirs / ours)
         for pair in zip(reference.blocks_s, candidate.blocks_s, strict=True)
+        for theirs, ours in zip(*pair, strict=True)
     ]
+    estimate = float(np.median(ratios)) if ratios else math.nan
+    enough = len(ratios) >= LEAST_QUICK_BLOCKS
+    return estimate, percentile_interval(ratios, QUICK_SHARE) if enough else UNDEFINED
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Between which log ratios each replicate's undisturbed figure lies.
+
+    Attributes:
+        lows: the least, a replicate each.
+        highs: the most; equal to the least where nothing was disturbed.
+    """
+
+    lows: tuple[float, ...]
+    highs: tuple[float, ...]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether a block was."""
+        return self.lows != self.highs
+
+    @property
+    def centres(self) -> list[float]:
+        """Midway between the two."""
+        return [(low + high) / 2 for low, high in zip(self.lows, self.highs, strict=True)]
+
+
+def replicate_bounds(reference: Series, candidate: Series) -> Bounds:
+    """Each replicate's figure, or where its blocks were disturbed, what it must lie between.
+
+    A neighbour only ever adds time. So the ratio is least where all waits are taken off the
+    reference and none off the candidate, and most the other way round. The blocks that waited least
+    bound it best: a low quantile of both sides, the same for both, so that their scatter cancels.
+    A replicate without blocks has no figure.
+    """
+    lows, highs = [], []
+    for theirs, their_lows, ours, our_lows in zip(
+        reference.blocks_s, reference.lows_s, candidate.blocks_s, candidate.lows_s, strict=True
+    ):
+        if not theirs:
+            continue
+        if (theirs, ours) == (their_lows, our_lows):
+            figure = block_log_ratio(theirs, ours)
+            lows.append(figure)
+            highs.append(figure)
+        else:
+            lows.append(_quantile_log(their_lows) - _quantile_log(ours))
+            highs.append(_quantile_log(theirs) - _quantile_log(our_lows))
+    return Bounds(tuple(lows), tuple(highs))
+
+
+def _quantile_log(times_s: Sequence[float]) -> float:
+    return float(np.quantile(np.log(times_s), DISTURBED_QUANTILE))
 
 
 def ratio_span(interval: Interval) -> Span:

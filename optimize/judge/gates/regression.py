@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optimize.judge.gates.control import (
+    CONTENTION_LOG,
     brackets,
     no_control_words,
     ratio_span,
-    replicate_log_ratios,
+    replicate_bounds,
     widening_of,
     widening_words,
 )
@@ -92,10 +93,13 @@ def stored_speed_rule(gate: SpeedupGate, question: Question, seen: Evidence) -> 
         (stored.report.timing, stored.report.mode, controls["then, "]),
     ):
         series = timing.series[workload]
-        figures = replicate_log_ratios(series[name], series[gate.candidate])
-        estimates.append(float(np.median(figures)))
-        spans.append(centre(figures, mode, question.timing_gates).widened(widening_of(control)))
-        sds.append(sd_of(figures))
+        bounds = replicate_bounds(series[name], series[gate.candidate])
+        low = centre(bounds.lows, mode, question.timing_gates).low
+        high = centre(bounds.highs, mode, question.timing_gates).high
+        widening = widening_of(control) + (CONTENTION_LOG if bounds.disturbed else 0.0)
+        estimates.append(float(np.median(bounds.centres)) if bounds.centres else math.nan)
+        spans.append(Interval(low, high).widened(widening))
+        sds.append(sd_of(bounds.centres))
     limit_log = math.log(question.limit)
     return _relative(estimates, spans, max(sds), limit_log, stored, controls)
 

@@ -218,7 +218,12 @@ def _speeds(
 
 
 def _block_logs(series: Series) -> list[float]:
-    """Log of each replicate's median block, seconds per call."""
+    """Log of each replicate's median block, seconds per call; none where some were disturbed.
+
+    Two runs apart in time say little, and disturbed ones nothing.
+    """
+    if series.least_s is not None:
+        return []
     return [float(np.log(np.median(blocks))) for blocks in series.blocks_s if blocks]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimize.judge.gates.control import brackets, widening_of
-from optimize.judge.records import Control, GateResult, Report, Scores, overall
+from optimize.judge.records import Control, GateResult, Report, Scores, Timing, overall
 
 ABSENT = "—"
 MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -182,6 +182,16 @@ def _control_cell(control: Control) -> str:
     )
 
 
+def _disturbance_words(timing: Timing) -> str:
+    """How many blocks others disturbed, and what was made of them."""
+    if not timing.disturbed_blocks:
+        return f"{timing.dropped_blocks} disturbed blocks dropped"
+    return (
+        f"{timing.disturbed_blocks} of {timing.kept_blocks} blocks were disturbed and count as "
+        "intervals, widened by 25 % for what no account shows"
+    )
+
+
 def conditions(report: Report) -> list[str]:
     """What a reader must know to judge the figures."""
     print_ = report.fingerprint
@@ -204,7 +214,7 @@ def conditions(report: Report) -> list[str]:
             if part
         ),
         f"{timing.replicates} replicates of fresh workers in {timing.seconds:.0f} s, "
-        f"{timing.dropped_blocks} disturbed blocks dropped; A/A control: {controls}",
+        f"{_disturbance_words(timing)}; A/A control: {controls}",
         f"settings: {report.settings_source}; times are median / p95 of single calls, with the "
         f"speedup over {_reference(report)} below; the drop is against it too",
     ]

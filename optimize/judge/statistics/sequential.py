@@ -222,17 +222,44 @@ def sequential_timing(
     Returns:
         Before the first look, and where any value is not finite, the verdict is inconclusive.
     """
+    values = replicate_log_ratios
+    return sequential_bounds(values, values, limit_log, timing_gates, looks, widening_log)
+
+
+def sequential_bounds(
+    lows: Sequence[float],
+    highs: Sequence[float],
+    limit_log: float,
+    timing_gates: int,
+    looks: Sequence[int] = LOOKS,
+    widening_log: float = 0.0,
+) -> SequentialVerdict:
+    """The same where each replicate's figure is known to lie between two.
+
+    The interval's lower end comes from the lows and its upper end from the highs, so that it covers
+    whatever the figures are within their bounds.
+
+    Args:
+        lows: the least that each replicate's figure can be.
+        highs: the most, equally many.
+        limit_log: as for :func:`sequential_timing`.
+        timing_gates: likewise.
+        looks: likewise.
+        widening_log: likewise.
+    """
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < 1:
         raise ValueError(f"looks must rise from at least 1, not {tuple(looks)}")
+    if len(lows) != len(highs):
+        raise ValueError(f"{len(lows)} lower ends do not fit {len(highs)} upper ends")
     level = look_level(timing_gates, len(looks))
-    series = [float(value) for value in replicate_log_ratios]
-    outcome = _undecided(series, level)
-    if not np.isfinite([*series, limit_log, widening_log]).all():
+    least, most = [float(value) for value in lows], [float(value) for value in highs]
+    outcome = _undecided(least, most, level)
+    if not np.isfinite([*least, *most, limit_log, widening_log]).all():
         return outcome
     for look, size in enumerate(looks):
-        if size > len(series):
+        if size > len(least):
             break
-        outcome = _look(series[:size], limit_log, look, level, widening_log)
+        outcome = _look(least[:size], most[:size], limit_log, look, level, widening_log)
         if outcome.verdict != "inconclusive":
             break
     return outcome
@@ -245,38 +272,50 @@ def sd_of(series: Sequence[float]) -> float:
     return float(np.std(series, ddof=1))
 
 
-def _undecided(series: Sequence[float], level: float) -> SequentialVerdict:
+def _undecided(lows: Sequence[float], highs: Sequence[float], level: float) -> SequentialVerdict:
     """The outcome where no look can be taken."""
+    centres = _centres(lows, highs)
     return SequentialVerdict(
         verdict="inconclusive",
-        estimate_log=hodges_lehmann(series) if series else math.nan,
-        interval=UNBOUNDED if np.isfinite(series).all() else UNDEFINED,
-        replicates_used=len(series),
+        estimate_log=hodges_lehmann(centres) if centres else math.nan,
+        interval=UNBOUNDED if np.isfinite([*lows, *highs]).all() else UNDEFINED,
+        replicates_used=len(lows),
         look=None,
         level=level,
-        sd_log=sd_of(series),
+        sd_log=sd_of(centres),
         noisy=False,
     )
 
 
 def _look(
-    series: Sequence[float], limit_log: float, look: int, level: float, widening_log: float
+    lows: Sequence[float],
+    highs: Sequence[float],
+    limit_log: float,
+    look: int,
+    level: float,
+    widening_log: float,
 ) -> SequentialVerdict:
     """One look at finite values."""
-    interval = signed_rank_interval(series, level).widened(widening_log)
+    low = signed_rank_interval(lows, level).low
+    high = signed_rank_interval(highs, level).high
+    interval = Interval(low, high).widened(widening_log)
     verdict = decide(interval, limit_log)
-    sd_log = sd_of(series)
+    sd_log = max(sd_of(lows), sd_of(highs))
     noisy = verdict != "inconclusive" and not is_trusted(interval, limit_log, sd_log)
     return SequentialVerdict(
         verdict="inconclusive" if noisy else verdict,
-        estimate_log=hodges_lehmann(series),
+        estimate_log=hodges_lehmann(_centres(lows, highs)),
         interval=interval,
-        replicates_used=len(series),
+        replicates_used=len(lows),
         look=look,
         level=level,
         sd_log=sd_log,
         noisy=noisy,
     )
+
+
+def _centres(lows: Sequence[float], highs: Sequence[float]) -> list[float]:
+    return [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
 
 
 def percentile_interval(samples: Sequence[float], level: float = 0.95) -> Interval:

@@ -20,12 +20,20 @@ from types import TracebackType
 from typing import Any
 
 from optimize.judge.workers.worker import PROTOCOL
+from optimize.machine import is_asleep
 
 PACKAGE = Path(__file__).resolve().parents[2]
 WORKER_MODULE = "optimize.judge.workers.worker"
 # A worker that is silent this long is taken for hung. Loading torch on a busy machine takes
 # tens of seconds.
 ANSWER_TIMEOUT_S = 600.0
+# Predictions of a million texts have some 30 MB.
+LARGEST_ANSWER = 1 << 28
+PIPE_BYTES = 1 << 16
+SHOWN_BYTES = 80
+# How long to wait for a worker's threads to sleep, and how often to look.
+SETTLE_S = 1.0
+SETTLE_STEP_S = 0.0005
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -78,9 +86,10 @@ class WorkerProcess:
             env=child_environment(spec.command[0], spec.threads),
         )
         self._selector = selectors.DefaultSelector()
-        if self._process.stdout is None:
+        if self._process.stdout is None or self._process.stdin is None:
             raise WorkerError(f"worker {spec.name}: no pipe to {spec.command[0]}")
-        os.set_blocking(self._process.stdout.fileno(), False)
+        for pipe in (self._process.stdin, self._process.stdout):
+            os.set_blocking(pipe.fileno(), False)
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         self._buffer = b""
         try:
@@ -130,29 +139,66 @@ class WorkerProcess:
                 f"the same version of optimize for {self.spec.command[0]}"
             )
 
+    def settle(self) -> None:
+        """Wait until every thread of the child sleeps, for a second at most.
+
+        PyTorch's OpenMP threads spin on after a call, and would take the cores from the worker that
+        is measured next.
+        """
+        end = time.monotonic() + SETTLE_S
+        while not is_asleep(self._process.pid) and time.monotonic() < end:
+            time.sleep(SETTLE_STEP_S)
+
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and read the answer's line, both within one deadline."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        self._send(json.dumps(request).encode() + b"\n", deadline)
+        line = self._read_line(deadline)
         try:
-            if self._process.stdin is not None:
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
-                self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._failed("it ended before it was asked") from None
-        answer: dict[str, Any] = json.loads(self._read_line())
+            answer = json.loads(line)
+        except ValueError:
+            raise self._failed(f"it answered {line[:SHOWN_BYTES]!r}, which is no JSON") from None
+        if not isinstance(answer, dict):
+            raise self._failed(f"it answered {line[:SHOWN_BYTES]!r}, which is no JSON object")
         if "error" in answer:
-            raise self._failed(answer["error"])
+            raise self._failed(str(answer["error"]))
         return answer
 
-    def _read_line(self) -> bytes:
+    def _send(self, content: bytes, deadline: float) -> None:
+        """Write as the child reads: a pipe holds 64 KiB, and a stopped child reads nothing."""
+        pipe = self._process.stdin
+        if pipe is None:
+            raise self._failed("there is no pipe to it")
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_WRITE)
+            view = memoryview(content)
+            while view:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise self._failed(f"it took no request in {ANSWER_TIMEOUT_S:g} s")
+                try:
+                    view = view[os.write(pipe.fileno(), view[:PIPE_BYTES]) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    raise self._failed("it ended before it was asked") from None
+
+    def _read_line(self, deadline: float) -> bytes:
         # The parent sleeps in the selector while the child is measured: it must not spin.
-        end = time.monotonic() + ANSWER_TIMEOUT_S
-        while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, end - time.monotonic())):
-                raise self._failed(f"no answer in {ANSWER_TIMEOUT_S:.0f} s")
-            chunk = os.read(self._selector_fd(), 1 << 16)
+        pieces = [self._buffer]
+        size = len(self._buffer)
+        while b"\n" not in pieces[-1]:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                raise self._failed(f"no answer in {ANSWER_TIMEOUT_S:g} s")
+            chunk = os.read(self._selector_fd(), PIPE_BYTES)
             if not chunk:
                 raise self._failed("it ended without an answer")
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_ANSWER:
+                raise self._failed(f"its answer has no end after {size:,} bytes")
+            if time.monotonic() > deadline:
+                raise self._failed(f"no whole answer in {ANSWER_TIMEOUT_S:g} s")
+        line, _, self._buffer = b"".join(pieces).partition(b"\n")
         return line
 
     def _selector_fd(self) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ STEAL_SHARE = 0.1
 # 13 % are above that, for one lost time slice of 3 ms, which a median over blocks bears, and with
 # six workers every second block would be taken again.
 WAIT_SHARE = 0.2
+# A block's undisturbed time is never taken to be less than this share of its wall time.
+LEAST_SHARE = 0.01
 # Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
 MEASURED_STARTS = 3
 Batches = list[list[str]]
@@ -54,19 +55,36 @@ class Plan:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Block:
+    """One variant's part of a block.
+
+    Attributes:
+        calls_ns: durations of its calls.
+        most_s: seconds per call: the mean, or where others disturbed the block, the most that it
+            can have taken undisturbed.
+        least_s: likewise the least; equal to the most where nothing disturbed it.
+    """
+
+    calls_ns: Sequence[int]
+    most_s: float
+    least_s: float
+
+
 class Recorder:
     """Collects what the replicates of a run measure."""
 
     def __init__(self, batch_sizes: dict[str, int]) -> None:
         self._batch_sizes = batch_sizes
-        self._blocks: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
-        self._calls: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self._blocks: dict[tuple[str, str], list[list[Block]]] = defaultdict(list)
         self._per_block: dict[tuple[str, str], int] = {}
         self._startup: dict[str, list[float]] = defaultdict(list)
         self._peak: dict[str, list[int]] = defaultdict(list)
         self._start = time.monotonic()
         self.replicates = 0
         self.dropped = 0
+        self.disturbed = 0
+        self.kept = 0
 
     def startup(self, variant: str, seconds: float) -> None:
         """Note a start-up."""
@@ -76,26 +94,26 @@ class Recorder:
         """Note a worker's peak memory."""
         self._peak[variant].append(peak_bytes)
 
-    def blocks(
-        self, workload: str, variant: str, blocks_ns: Sequence[Sequence[int]], calls: int
-    ) -> None:
-        """Note one replicate's blocks, each the durations of its calls."""
-        key = (workload, variant)
-        self._blocks[key].append(tuple(sum(calls) / len(calls) / 1e9 for calls in blocks_ns))
-        self._calls[key].extend(chain.from_iterable(blocks_ns))
-        self._per_block[key] = calls
+    def blocks(self, workload: str, variant: str, blocks: Sequence[Block], calls: int) -> None:
+        """Note one replicate's blocks, of so many calls each."""
+        self._blocks[workload, variant].append(list(blocks))
+        self._per_block[workload, variant] = calls
 
     def timing(self) -> Timing:
         """All that was noted so far."""
         series: dict[str, dict[str, Series]] = defaultdict(dict)
-        for (workload, variant), blocks in self._blocks.items():
-            calls_ms = np.asarray(self._calls[workload, variant]) / 1e6
-            known = calls_ms.size > 0
+        for (workload, variant), replicates in self._blocks.items():
+            every = [block for blocks in replicates for block in blocks]
+            calls_ms = np.concatenate([block.calls_ns for block in every]) / 1e6
+            points = all(block.least_s == block.most_s for block in every)
             series[workload][variant] = Series(
-                blocks_s=tuple(blocks),
+                blocks_s=tuple(tuple(block.most_s for block in blocks) for blocks in replicates),
+                least_s=None
+                if points
+                else tuple(tuple(block.least_s for block in blocks) for blocks in replicates),
                 calls=self._per_block[workload, variant],
-                p50_ms=float(np.median(calls_ms)) if known else None,
-                p95_ms=float(np.percentile(calls_ms, 95)) if known else None,
+                p50_ms=float(np.median(calls_ms)),
+                p95_ms=float(np.percentile(calls_ms, 95)),
             )
         return Timing(
             series=dict(series),
@@ -104,6 +122,8 @@ class Recorder:
             peak_rss_bytes={name: tuple(values) for name, values in self._peak.items()},
             replicates=self.replicates,
             dropped_blocks=self.dropped,
+            disturbed_blocks=self.disturbed,
+            kept_blocks=self.kept,
             seconds=time.monotonic() - self._start,
         )
 
@@ -212,39 +232,101 @@ def _replicate(
         calls.setdefault((workload, name), max(1, round(plan.block_s / mean_s + 0.5)))
     if CONTROL in workers:
         calls[workload, CONTROL] = calls[workload, str(workers[CONTROL].spec.repeats)]
-    kept: dict[str, list[list[int]]] = {name: [] for name in workers}
+    for worker in workers.values():
+        worker.settle()
+    kept = _blocks(workload, workers, plan, order, calls, recorder)
+    for name in workers:
+        blocks = [taken[name] for taken in kept]
+        recorder.blocks(workload, name, blocks, calls[workload, name])
+
+
+def _blocks(
+    workload: str,
+    workers: Workers,
+    plan: Plan,
+    order: random.Random,
+    calls: dict[tuple[str, str], int],
+    recorder: Recorder,
+) -> list[dict[str, Block]]:
+    """The blocks of one replicate: undisturbed ones, or all where those are not to be had.
+
+    A disturbed block is taken again while a third of the blocks are not: then the machine is one that
+    leaves a worker alone. On another, no number of blocks would do, and all are kept, as intervals.
+    """
+    points: list[dict[str, Block]] = []
+    every: list[dict[str, Block]] = []
     disturbance = Disturbance()
     rows = balanced_orders(list(workers), order)
-    # A disturbed block is dropped whole and taken again, but a machine that disturbs them all
-    # must not hold the run for ever: then fewer blocks speak for the replicate, or none, where the
-    # first ones were all disturbed.
-    clean = 0
-    for block in range(2 * plan.blocks):
+    for number in range(2 * plan.blocks):
         disturbance.since_last()
         begun = time.monotonic()
-        taken = {
-            name: workers[name].ask(
-                "block", name=workload, offset=7 * block, calls=calls[workload, name]
+        answers = {}
+        for name in next(rows):
+            answers[name] = workers[name].ask(
+                "block", name=workload, offset=7 * number, calls=calls[workload, name]
             )
-            for name in next(rows)
-        }
+            workers[name].settle()
+        lasted = time.monotonic() - begun
         stolen, throttled = disturbance.since_last()
-        if (
+        disturbed = (
             throttled > 0
-            or stolen > STEAL_SHARE * (time.monotonic() - begun)
-            or any(map(_had_to_wait, taken.values()))
-        ):
-            recorder.dropped += 1
-            if not clean and block + 1 == plan.blocks:
-                break
-            continue
-        for name, answer in taken.items():
-            kept[name].append(answer["ns"])
-        clean += 1
-        if clean == plan.blocks:
+            or stolen > STEAL_SHARE * lasted
+            or any(map(_had_to_wait, answers.values()))
+        )
+        taken = {
+            name: _block(
+                answer, workers[name].spec.threads, stolen + throttled if disturbed else None
+            )
+            for name, answer in answers.items()
+        }
+        every.append(taken)
+        if not disturbed:
+            points.append(taken)
+        if len(points) == plan.blocks:
             break
-    for name, blocks in kept.items():
-        recorder.blocks(workload, name, blocks, calls[workload, name])
+        if len(every) >= plan.blocks and 3 * len(points) < len(every):
+            break
+    enough = 2 * len(points) >= plan.blocks
+    chosen = points if enough else every
+    recorder.kept += len(chosen)
+    recorder.dropped += len(every) - len(chosen)
+    recorder.disturbed += len(chosen) - len(points) if not enough else 0
+    return chosen
+
+
+def _block(answer: Mapping[str, Any], threads: int, taken_away_s: float | None) -> Block:
+    """A worker's part of a block.
+
+    Args:
+        answer: what it said.
+        threads: of its inferences.
+        taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
+    """
+    calls_ns: Sequence[int] = answer["ns"]
+    wall_s = sum(calls_ns) / 1e9
+    if taken_away_s is None:
+        mean_s = wall_s / len(calls_ns)
+        return Block(calls_ns, mean_s, mean_s)
+    waited_s, ran_s = float(answer.get("waited_s", 0.0)), float(answer.get("cpu_s", 0.0))
+    return Block(calls_ns, *bounds_s(calls_ns, waited_s + taken_away_s, ran_s / threads))
+
+
+def bounds_s(calls_ns: Sequence[int], waited_s: float, ran_s: float) -> tuple[float, float]:
+    """The most and the least seconds per call that a disturbed block can have taken undisturbed.
+
+    Waiting only adds time. The most is the median call: a slice of time that others take falls into
+    few of many calls, and leaves the rest as they are. The least is what all calls together took
+    without the waits, and never less than the threads ran.
+
+    Args:
+        calls_ns: durations of its calls.
+        waited_s: seconds that its threads waited, steal and throttling included.
+        ran_s: seconds that each of its threads ran, on average.
+    """
+    wall_s = sum(calls_ns) / 1e9
+    most_s = float(np.median(calls_ns)) / 1e9
+    least_s = max(wall_s - waited_s, ran_s, wall_s * LEAST_SHARE) / len(calls_ns)
+    return most_s, min(most_s, least_s)
 
 
 def _had_to_wait(answer: Mapping[str, Any]) -> bool:

@@ -105,15 +105,17 @@ class Worker:
     def _block(self, name: str, offset: int, calls: int) -> dict[str, Any]:
         """Durations of so many calls in nanoseconds; no garbage is collected in between.
 
-        Also the seconds that the threads waited for a core, which others had.
+        Also the seconds that the threads waited for a core, which others had, and those that they
+        ran.
         """
         gc.collect()
         gc.disable()
-        waited = run_queue_wait_s()
+        waited, ran = run_queue_wait_s(), time.process_time()
         try:
             return {
                 "ns": self._timed(name, offset, calls),
                 "waited_s": run_queue_wait_s() - waited,
+                "cpu_s": time.process_time() - ran,
             }
         finally:
             gc.enable()

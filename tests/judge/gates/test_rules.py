@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from optimize.judge.gates.control import control_of
+from optimize.judge.gates.control import control_of, timing_verdict
 from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.rules import decide_all
 from optimize.judge.records import Control, Predictions, Series, Span, Timing, VariantFacts
@@ -204,3 +206,49 @@ def test_labels_gate_lets_only_those_pass_that_hang_on_the_batch(wrong, by_batch
     gates = parse({"judge": judge, "gates": LABELS_GATE}, "test").active_gates
     (result,) = decide_all(gates, changed, ("typical",))
     assert result.verdict == expected
+
+
+def disturbed(most_s, least_s, replicates=12):
+    """Blocks of which it is known between which two their undisturbed time lies."""
+    return Series(
+        blocks_s=((most_s,) * 4,) * replicates,
+        least_s=((least_s,) * 4,) * replicates,
+        calls=1,
+        p50_ms=1.0,
+        p95_ms=1.0,
+    )
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+@pytest.mark.parametrize(
+    ("candidate", "verdict"),
+    [
+        ((0.30, 0.20), "pass"),  # 1 / 0.30 is 3.3, far above the limit of 2
+        ((0.45, 0.30), "inconclusive"),  # 2.2, and contention might be all of it
+        ((0.60, 0.45), "inconclusive"),  # the limit is between 1.7 and 2.2
+        ((0.90, 0.80), "fail"),  # 1.25 at most
+        ((9.00, 0.01), "inconclusive"),  # nothing is known
+    ],
+)
+def test_far_from_the_limit_disturbance_decides_nothing_away(candidate, verdict, mode):
+    outcome = timing_verdict(series(1.0), disturbed(*candidate), math.log(2.0), mode, 1)
+    assert outcome.verdict == verdict
+
+
+@given(
+    st.floats(0.1, 10), st.floats(0.01, 1), st.floats(0.01, 1), st.sampled_from(["full", "quick"])
+)
+def test_less_known_never_decides_otherwise(true_s, theirs, ours, mode):
+    """Whatever the undisturbed times are within their bounds, the interval holds their ratio."""
+    reference, candidate = disturbed(1.0, theirs), disturbed(true_s, ours * true_s)
+    outcome = timing_verdict(reference, candidate, 0.0, mode, 1)
+    for one, other in ((1.0, true_s), (theirs, true_s), (1.0, ours * true_s)):
+        assert outcome.interval.low <= math.log(one / other) <= outcome.interval.high
+
+
+def test_a_replicate_without_blocks_is_no_hindrance():
+    """As in reports of earlier versions; a figure that is not one would decide nothing for ever."""
+    gap = ((),)
+    reference = series(1.0, 13).model_copy(update={"blocks_s": gap + ((1.0,) * 4,) * 12})
+    candidate = series(0.2, 13).model_copy(update={"blocks_s": gap + ((0.2,) * 4,) * 12})
+    assert timing_verdict(reference, candidate, math.log(2.0), "full", 1).verdict == "pass"

@@ -1,6 +1,8 @@
 """The worker's protocol, and what its parent says when it goes wrong."""
 
+import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -76,7 +78,7 @@ def test_a_worker_that_does_not_start_says_why(tiny_kit, code, words):
 
 def test_a_worker_that_hangs_is_given_up(tiny_kit, monkeypatch):
     monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 0.5)
-    with pytest.raises(WorkerError, match="no answer in 0 s"):
+    with pytest.raises(WorkerError, match=r"no answer in 0\.5 s"):
         started(tiny_kit / "student-int8", "import time; time.sleep(60)")
 
 
@@ -114,3 +116,63 @@ w.main()
 def test_the_examples_of_a_kit_are_as_long_as_their_labels(tiny_kit):
     examples = read_kit(tiny_kit).examples("validation")
     assert len(examples.texts) == len(examples.labels)
+
+
+READY = 'import json, sys\nsys.stdin.readline()\nprint(json.dumps({"protocol": 1}), flush=True)\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("print('Segmentation fault (core dumped)', flush=True)", r"which is no JSON"),
+        ("print('[1, 2]', flush=True)", "which is no JSON object"),
+        ("print('{' * 100_000, flush=True)", r"it answered b'\{\{\{.*, which is no JSON"),
+        ("sys.stdout.write('x' * 3_000_000); sys.stdout.flush(); input()", "has no end after"),
+        ("sys.stdout.write('{}'); sys.stdout.flush()", "it ended without an answer"),
+        ("raise SystemExit(3)", "it ended"),
+    ],
+)
+def test_a_worker_that_babbles_is_told_by_name(tiny_kit, monkeypatch, code, words):
+    monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(process, "LARGEST_ANSWER", 1_000_000)
+    with started(tiny_kit / "student-int8", f"{READY}sys.stdin.readline()\n{code}\n") as worker:
+        with pytest.raises(WorkerError, match=words) as raised:
+            worker.ask("predict")
+        assert str(raised.value).startswith("worker w (")
+
+
+def test_a_line_that_never_ends_is_given_up_in_time(tiny_kit, monkeypatch):
+    """An answer that keeps coming does not put the deadline off."""
+    drip = "import time\nwhile True: sys.stdout.write('x'); sys.stdout.flush(); time.sleep(0.01)\n"
+    with started(tiny_kit / "student-int8", READY + drip) as worker:
+        monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 0.5)
+        with pytest.raises(WorkerError, match=r"no (whole )?answer in 0\.5 s"):
+            worker.ask("predict")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no job control here")
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_stopped_worker_is_given_up(tiny_kit, monkeypatch, size):
+    """Also where the request is larger than a pipe holds, which would wait for ever."""
+    with started(tiny_kit / "student-int8") as worker:
+        monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 0.5)
+        worker._process.send_signal(signal.SIGSTOP)
+        words = r"no answer in 0\.5 s" if size < 1000 else r"it took no request in 0\.5 s"
+        with pytest.raises(WorkerError, match=words):
+            worker.ask("predict", texts=["x" * size], batch_size=1)
+
+
+def test_a_request_larger_than_a_pipe_is_answered(tiny_kit):
+    with started(tiny_kit / "student-int8") as worker:
+        assert len(predict(worker, ["track my order"] * 20_000, 32).labels) == 20_000
+
+
+def test_a_worker_sleeps_before_the_next_is_asked(tiny_kit):
+    spinning = "import time\nend = time.time() + 0.3\nwhile time.time() < end: pass\ninput()\n"
+    with started(tiny_kit / "student-int8", READY + spinning) as worker:
+        begun = time.monotonic()
+        worker.settle()
+        assert time.monotonic() - begun > 0.1
+        begun = time.monotonic()
+        worker.settle()
+        assert time.monotonic() - begun < 0.1
