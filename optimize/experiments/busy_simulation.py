@@ -105,7 +105,7 @@ def run_of(rng: Generator, neighbour: Neighbour, ratio: float, mode: Mode) -> Pa
         unit = calls * (ratio if side == "reference" else 1.0)
         blocks[side] = [
             [
-                (unit * wall / calls, *(unit * each for each in bounds_s(ns, waited, 0.0)))
+                (unit * wall / calls, *(unit * each for each in bounds_s(ns, waited)))
                 for ns, wall, waited in zip(1e9 * calls_of, walls, waits_of, strict=True)
             ]
             for calls_of, walls, waits_of in zip(calls_s, wall_s, waited_s, strict=True)

@@ -192,9 +192,9 @@ class _Run:
         ]
 
     def _spec(self, name: str, variant: Variant) -> WorkerSpec:
-        spec = WorkerSpec(name, variant.folder, self.threads)
-        if variant.manifest.format == "torch" and name not in self._startups_judged():
-            spec = replace(spec, starts_alone=False)
+        torch = variant.manifest.format == "torch"
+        alone = not torch or name in self._startups_judged()
+        spec = WorkerSpec(name, variant.folder, self.threads, starts_alone=alone, spins=torch)
         if variant.python is None:
             return spec
         return replace(spec, command=(variant.python, "-m", WORKER_MODULE))

@@ -83,8 +83,8 @@ def mutate(monkeypatch):
     def go(body, variant="student-int8"):
         command = (sys.executable, "-c", MUTANT.replace("{body}", body))
 
-        def spec(name, folder, threads):
-            plain = WorkerSpec(name, folder, threads)
+        def spec(name, folder, threads, **more):
+            plain = WorkerSpec(name, folder, threads, **more)
             return dataclasses.replace(plain, command=command) if name == variant else plain
 
         monkeypatch.setattr(measure, "WorkerSpec", spec)

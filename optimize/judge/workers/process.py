@@ -53,6 +53,7 @@ class WorkerSpec:
             base layer's dependencies only, since the code of this package comes from here.
         repeats: for a control, the worker that it is a second one of.
         starts_alone: whether every start-up counts, so that each needs the cores to itself.
+        spins: whether its threads spin for each other inside a call, as OpenMP's do in PyTorch.
     """
 
     name: str
@@ -61,6 +62,7 @@ class WorkerSpec:
     command: tuple[str, ...] = (sys.executable, "-m", WORKER_MODULE)
     repeats: str | None = None
     starts_alone: bool = True
+    spins: bool = False
 
 
 class WorkerProcess:

@@ -28,6 +28,8 @@ STEAL_SHARE = 0.1
 WAIT_SHARE = 0.2
 # A block's undisturbed time is never taken to be less than this share of its wall time.
 LEAST_SHARE = 0.01
+# A thread may run so many times as long as undisturbed, since it spins while another waits.
+SPIN_FACTOR = 2.0
 # Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
 MEASURED_STARTS = 3
 Batches = list[list[str]]
@@ -250,8 +252,8 @@ def _blocks(
 ) -> list[dict[str, Block]]:
     """The blocks of one replicate: undisturbed ones, or all where those are not to be had.
 
-    A disturbed block is taken again while a third of the blocks are not: then the machine is one that
-    leaves a worker alone. On another, no number of blocks would do, and all are kept, as intervals.
+    A disturbed block is taken again while a third of the blocks are not: then the machine is one
+    that leaves a worker alone. On another no number of blocks would do: all are kept, as intervals.
     """
     points: list[dict[str, Block]] = []
     every: list[dict[str, Block]] = []
@@ -274,9 +276,7 @@ def _blocks(
             or any(map(_had_to_wait, answers.values()))
         )
         taken = {
-            name: _block(
-                answer, workers[name].spec.threads, stolen + throttled if disturbed else None
-            )
+            name: _block(answer, workers[name].spec, stolen + throttled if disturbed else None)
             for name, answer in answers.items()
         }
         every.append(taken)
@@ -294,12 +294,12 @@ def _blocks(
     return chosen
 
 
-def _block(answer: Mapping[str, Any], threads: int, taken_away_s: float | None) -> Block:
+def _block(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | None) -> Block:
     """A worker's part of a block.
 
     Args:
         answer: what it said.
-        threads: of its inferences.
+        spec: the worker's.
         taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
     """
     calls_ns: Sequence[int] = answer["ns"]
@@ -307,26 +307,35 @@ def _block(answer: Mapping[str, Any], threads: int, taken_away_s: float | None) 
     if taken_away_s is None:
         mean_s = wall_s / len(calls_ns)
         return Block(calls_ns, mean_s, mean_s)
-    waited_s, ran_s = float(answer.get("waited_s", 0.0)), float(answer.get("cpu_s", 0.0))
-    return Block(calls_ns, *bounds_s(calls_ns, waited_s + taken_away_s, ran_s / threads))
+    waited_s = float(answer.get("waited_s", 0.0)) + taken_away_s
+    ran_s = 0.0 if spec.spins else float(answer.get("ran_s", 0.0)) / spec.threads
+    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spec.threads if spec.spins else 1))
 
 
-def bounds_s(calls_ns: Sequence[int], waited_s: float, ran_s: float) -> tuple[float, float]:
+def bounds_s(
+    calls_ns: Sequence[int], waited_s: float, ran_s: float = 0.0, spinning: int = 1
+) -> tuple[float, float]:
     """The most and the least seconds per call that a disturbed block can have taken undisturbed.
 
     Waiting only adds time. The most is the median call: a slice of time that others take falls into
     few of many calls, and leaves the rest as they are. The least is what all calls together took
-    without the waits, and never less than the threads ran.
+    without the waits, and not less than half of what each thread ran: a thread that spins for
+    another one runs, and beside busy processes ONNX Runtime's ran half as long again.
+
+    Where threads spin at every barrier, as OpenMP's do, they hold each other up beyond what they
+    wait for: beside one busy process a PyTorch call of 4.9 ms took 144 on two cores, of which 137
+    were waits. What is left is divided by their number, and what they ran tells nothing.
 
     Args:
         calls_ns: durations of its calls.
         waited_s: seconds that its threads waited, steal and throttling included.
-        ran_s: seconds that each of its threads ran, on average.
+        ran_s: seconds that each of its threads ran, on average; 0 where that tells nothing.
+        spinning: threads that spin at every barrier; 1 where none do.
     """
     wall_s = sum(calls_ns) / 1e9
     most_s = float(np.median(calls_ns)) / 1e9
-    least_s = max(wall_s - waited_s, ran_s, wall_s * LEAST_SHARE) / len(calls_ns)
-    return most_s, min(most_s, least_s)
+    least_s = max((wall_s - waited_s) / spinning, ran_s / SPIN_FACTOR, wall_s * LEAST_SHARE)
+    return most_s, min(most_s, least_s / len(calls_ns))
 
 
 def _had_to_wait(answer: Mapping[str, Any]) -> bool:

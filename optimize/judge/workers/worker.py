@@ -115,7 +115,7 @@ class Worker:
             return {
                 "ns": self._timed(name, offset, calls),
                 "waited_s": run_queue_wait_s() - waited,
-                "cpu_s": time.process_time() - ran,
+                "ran_s": time.process_time() - ran,
             }
         finally:
             gc.enable()
