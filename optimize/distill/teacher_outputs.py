@@ -20,7 +20,8 @@ from optimize.data.transfer_set import TransferSet
 from optimize.models.activations import Activations
 from optimize.models.attention import attention_for
 from optimize.models.checkpoint import load_classifier, load_tokenizer
-from optimize.models.encoder import classification_head, layer_stack, mapped_layers, student_depth
+from optimize.models.depth import mapped_layers, student_depth
+from optimize.models.encoder import classification_head, layer_stack
 from optimize.settings.training import StudentSettings
 from optimize.training.batches import TOKENS_PER_BATCH, token_batches
 from optimize.training.distributed import Processes

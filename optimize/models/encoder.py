@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from optimize.models.checkpoint import load_config
-from optimize.settings.training import StudentSettings
-
 LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layers")
 
 
@@ -117,22 +114,3 @@ def layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.
         f"{type(model).__name__} has no list of encoder layers that could be cut; leave out "
         "student.layers, or give student.checkpoint a smaller model"
     )
-
-
-def student_depth(settings: StudentSettings, teacher: PreTrainedModel) -> int:
-    """Encoder layers that the student will have."""
-    if settings.layers is not None:
-        return settings.layers if isinstance(settings.layers, int) else len(settings.layers)
-    if settings.checkpoint == "teacher":
-        return len(layer_stack(teacher)[2])
-    config = load_config(settings.checkpoint, settings.revision)
-    return int(next(getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)))
-
-
-def mapped_layers(student: int, teacher: int) -> tuple[int, ...]:
-    """The teacher's layer that each of the student's stands for, counted from 1.
-
-    The uniform map of Jiao et al. 2020, "TinyBERT", section 3.1, rounded where the depths do not
-    divide; the last stands for the last.
-    """
-    return tuple(max(1, round(layer * teacher / student)) for layer in range(1, student + 1))

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from optimize.models.activations import Activations
-from optimize.models.encoder import StudentError, mapped_layers, set_dropout
+from optimize.models.depth import mapped_layers
+from optimize.models.encoder import StudentError, set_dropout
 from optimize.training.optimizer import parameter_groups
 
 SMALL = {"vocab_size": 40, "num_labels": 3}
