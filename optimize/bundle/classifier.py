@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.bundle.encoder import TextEncoder
+from optimize.bundle.encoder import INPUTS, Batch, TextEncoder
 from optimize.bundle.folder import MODEL_NAME, BundleError, checked_bytes, read_manifest
 from optimize.bundle.manifest import Manifest, Prediction
 from optimize.bundle.session import checked_facts, open_session
@@ -20,6 +21,10 @@ Logits = NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 32
 
 
+class AnswerError(BundleError):
+    """A bundle that was loaded and cannot answer; the message says what its model did."""
+
+
 class Classifier:
     """An ONNX text classifier read from a bundle folder.
 
@@ -28,10 +33,13 @@ class Classifier:
 
     Args:
         bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``.
-        threads: threads of one inference; by default the cores that this process may use.
+        threads: threads of one inference; by default, and at most, the cores that this process
+            may use.
 
     Raises:
-        BundleError: a file is missing, changed since the bundle was built, or not understood.
+        BundleError: a file is missing, changed since the bundle was built, or not understood; the
+            model's inputs and outputs are not a text classifier's.
+        ValueError: ``threads`` is below 1.
     """
 
     def __init__(self, bundle: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -46,12 +54,29 @@ class Classifier:
         model = checked_bytes(folder, MODEL_NAME, self.manifest)
         self.facts = checked_facts(model, folder)
         self.encoder = TextEncoder(folder, self.manifest)
-        self._session = open_session(model, threads or available_cores(), folder, self.facts)
+        self._session = open_session(model, _bounded(threads), folder, self.facts)
         self._inputs = {node.name for node in self._session.get_inputs()}
-        width = self._session.get_outputs()[0].shape[-1]
-        if isinstance(width, int) and width != len(self.labels):
+        self._path = folder / MODEL_NAME
+        self._check_signature()
+
+    def _check_signature(self) -> None:
+        """Refuse a model that is fed with anything else, or that answers with anything else."""
+        if unknown := sorted(self._inputs - INPUTS):
             raise BundleError(
-                f"{folder / MODEL_NAME} answers {width} scores, the manifest names "
+                f"{self._path} wants the input {unknown[0]!r}; a bundle is fed with "
+                f"{', '.join(sorted(INPUTS))}. Export it again."
+            )
+        outputs = self._session.get_outputs()
+        shape = outputs[0].shape if outputs else []
+        if len(shape) != 2 or outputs[0].type != "tensor(float)":
+            told = f"{outputs[0].type} of shape {shape}" if outputs else "nothing"
+            raise BundleError(
+                f"{self._path} answers {told}; a bundle's model answers tensor(float) of shape "
+                "(texts, labels). Export it again."
+            )
+        if isinstance(shape[-1], int) and shape[-1] != len(self.labels):
+            raise BundleError(
+                f"{self._path} answers {shape[-1]} scores, the manifest names "
                 f"{len(self.labels)} labels: they are not of the same model. Build it again."
             )
 
@@ -83,12 +108,50 @@ class Classifier:
         Texts of similar length share a batch, so little is spent on padding. Under dynamic INT8
         a batch shares its activation scales: batch size 1 makes an answer independent of its
         neighbours.
+
+        Raises:
+            AnswerError: the model fails, or its scores are not finite.
         """
         scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for rows, batch in self.encoder.batches(texts, batch_size):
-            feed = {name: array for name, array in batch.items() if name in self._inputs}
-            scores[rows] = self._session.run(None, feed)[0]
+            scores[rows] = self._answer(batch)
         return scores
+
+    def _answer(self, batch: Batch) -> Logits:
+        """Finite scores of one batch, shape (texts, labels)."""
+        feed = {name: array for name, array in batch.items() if name in self._inputs}
+        try:
+            scores: Logits = self._session.run(None, feed)[0]
+        except Exception as error:  # onnxruntime's exceptions have no public base class
+            raise AnswerError(f"{self._path} cannot answer: {error}") from error
+        expected = (len(batch["input_ids"]), len(self.labels))
+        if scores.shape != expected:
+            raise AnswerError(
+                f"{self._path} answers scores of shape {scores.shape}, and {expected} were asked "
+                "for: it is not a text classifier of these labels. Export it again."
+            )
+        # NaN and infinity pass through a maximum; a label may have -inf, which is probability 0.
+        if not np.isfinite(scores.max(axis=1)).all():
+            raise AnswerError(
+                f"{self._path} answers scores that are not finite; no label can be told from "
+                "them. Build it again, and look at its training for a loss of NaN."
+            )
+        return scores
+
+
+def _bounded(threads: int | None) -> int:
+    """Threads of one inference: more than there are cores wait for each other."""
+    cores = available_cores()
+    if threads is None:
+        return cores
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    if threads > cores:
+        warnings.warn(
+            f"threads is {threads}, and this process may use {cores} cores: {cores} are used",
+            stacklevel=3,
+        )
+    return min(threads, cores)
 
 
 def probabilities(logits: Logits, manifest: Manifest) -> Logits:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from optimize.bundle.folder import TOKENIZER_NAME, BundleError, checked_bytes
 from optimize.bundle.manifest import Manifest
 
+# What a model may be fed with.
+INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
 Batch = dict[str, NDArray[np.int64]]
 
 
@@ -25,7 +28,9 @@ class TextEncoder:
         content = checked_bytes(folder, TOKENIZER_NAME, manifest)
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-        except Exception as error:  # tokenizers raises bare Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # tokenizers raises bare Exception, and its panics are none
             raise BundleError(f"{folder / TOKENIZER_NAME} is not a tokenizer: {error}") from error
         padding = self._tokenizer.padding or {}
         self._pad_id = int(padding.get("pad_id", 0))

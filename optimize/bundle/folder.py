@@ -12,6 +12,7 @@ from optimize.bundle.manifest import (
     Manifest,
     StoredError,
     read_record,
+    read_regular,
 )
 
 MODEL_NAME = "model.onnx"
@@ -48,6 +49,11 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.")
+        if (size := path.stat().st_size) != entry.size_bytes:
+            raise BundleError(
+                f"{path} has {size:,} bytes, the manifest says {entry.size_bytes:,}: it was "
+                "changed or cut short. Copy it again."
+            )
         found = FileEntry.of(path)
         if found != entry:
             raise _changed(path, found, entry)
@@ -77,14 +83,13 @@ def checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
     if entry is None:
         raise BundleError(f"{folder / MANIFEST_NAME} lists no {name}; build the bundle again")
     try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise BundleError(f"{path} has {size:,} bytes, above the {LARGEST_BYTES:,} allowed")
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST_BYTES)
     except FileNotFoundError:
         raise BundleError(f"{path} is missing; the manifest lists it. Copy it again.") from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BundleError(f"{path} cannot be read: {error}. Copy it again.") from None
     found = FileEntry(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     if found != entry:
         raise _changed(path, found, entry)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
+from collections import Counter
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -24,6 +25,11 @@ BUNDLE_SCHEMAS = (1, 2)
 KIT_SCHEMAS = (1,)
 MANIFEST_NAME = "manifest.json"
 KIT_NAME = "kit.json"
+# Beyond these, logits of the usual size overflow float32, or every answer is the same.
+LEAST_TEMPERATURE = 1e-6
+LARGEST_BIAS = 1e6
+# A manifest of a million labels has a tenth of it.
+LARGEST_RECORD_BYTES = 2**28
 
 
 class Prediction(NamedTuple):
@@ -100,8 +106,11 @@ class OutOfScope(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse a bias that would make every probability NaN."""
-        if not math.isfinite(self.bias):
-            raise ValueError(f"out_of_scope.bias is {self.bias}; it must be finite")
+        if not abs(self.bias) <= LARGEST_BIAS:
+            raise ValueError(
+                f"out_of_scope.bias is {self.bias}; it must be -{LARGEST_BIAS:g} to "
+                f"{LARGEST_BIAS:g}"
+            )
 
 
 class Manifest(Record, frozen=True, kw_only=True):
@@ -142,10 +151,13 @@ class Manifest(Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse values that no answer could be made from."""
         if len(set(self.labels)) < len(self.labels):
-            twice = min(name for name in self.labels if self.labels.count(name) > 1)
+            twice, _ = Counter(self.labels).most_common(1)[0]
             raise ValueError(f"label {twice!r} is there more than once")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0 and finite")
+        if not LEAST_TEMPERATURE <= self.temperature <= 1 / LEAST_TEMPERATURE:
+            raise ValueError(
+                f"temperature is {self.temperature}; it must be {LEAST_TEMPERATURE:g} to "
+                f"{1 / LEAST_TEMPERATURE:g}"
+            )
         if self.out_of_scope is not None and self.out_of_scope.label not in self.labels:
             raise ValueError(f"out_of_scope.label {self.out_of_scope.label!r} is not one of labels")
         for path in self.files:
@@ -205,6 +217,21 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is not a number")
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file; a pipe would be waited for, and a device has no end.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or larger than ``most_bytes``.
+    """
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        raise ValueError("it is not a regular file")
+    if stat.st_size > most_bytes:
+        raise ValueError(f"it has {stat.st_size:,} bytes, above the {most_bytes:,} allowed")
+    return path.read_bytes()
+
+
 class StoredError(ValueError):
     """A stored record that cannot be used; the message gives the fact, the values, the remedy."""
 
@@ -237,10 +264,11 @@ def read_versioned(path: Path, versions: tuple[int, ...], again: str) -> Any:
         StoredError: missing, not JSON, or of another schema version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = read_regular(path, LARGEST_RECORD_BYTES).decode("utf-8")
+        content = json.loads(text, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise StoredError(f"{path.parent} has no {path.name}. {again}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoredError(f"{path} is not JSON: {error}. {again}") from error
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found not in versions:

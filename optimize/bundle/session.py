@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from optimize.bundle.folder import MODEL_NAME, BundleError
@@ -12,6 +13,8 @@ from optimize.machine import multiplies_u8s8_exactly
 # The onnxruntime that first had an operator set, or a version of the file format (tried).
 FIRST_WITH_OPSET = {21: (1, 18), 22: (1, 21), 23: (1, 23), 25: (1, 24)}
 FIRST_WITH_IR = {10: (1, 18), 11: (1, 23), 13: (1, 24)}
+# Where a model read from memory keeps its external tensors (onnxruntime's session options).
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 # Graph rewrites whose fused kernel is slower on the CPU than what it replaces.
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
 
@@ -61,12 +64,15 @@ def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> 
     # An idle session must not burn the cores that its neighbours are measured on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return ort.InferenceSession(
-            model,
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(SLOW_FUSIONS),
-        )
+        with TemporaryDirectory(prefix="optimize-") as nothing:
+            # Were a tensor kept elsewhere after all, it would be looked for here, in vain.
+            options.add_session_config_entry(EXTERNAL_FOLDER, nothing)
+            return ort.InferenceSession(
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(SLOW_FUSIONS),
+            )
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: "

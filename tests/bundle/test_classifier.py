@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -15,7 +17,7 @@ from onnx_bytes import model as hand_made
 
 from optimize import BundleError, Classifier, Prediction
 from optimize.bundle import folder, session
-from optimize.bundle.classifier import softmax
+from optimize.bundle.classifier import AnswerError, softmax
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import OutOfScope
 
@@ -252,15 +254,17 @@ def test_malformed_manifest(bundle, changes, words):
     assert words in told
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-39, 1e300, float("inf"), float("nan")])
 def test_a_temperature_that_no_answer_can_be_made_with(bundle, value):
-    with pytest.raises(ValueError, match=f"temperature is {value}; it must be above 0 and finite"):
+    with pytest.raises(
+        ValueError, match=re.escape(f"temperature is {value}; it must be 1e-06 to 1e+06")
+    ):
         replace(read_manifest(bundle), temperature=value)
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [1e300, -1e7, float("inf"), float("nan")])
 def test_a_bias_that_no_answer_can_be_made_with(value):
-    with pytest.raises(ValueError, match=f"bias is {value}; it must be finite"):
+    with pytest.raises(ValueError, match=re.escape(f"bias is {value}; it must be -1e+06 to 1e+06")):
         OutOfScope(label="x", bias=value)
 
 
@@ -332,6 +336,99 @@ def test_model_that_onnxruntime_refuses(bundle):
     told = refusal(bundle)
     assert told.startswith("onnxruntime ")
     assert f" cannot load {bundle / 'model.onnx'}: " in told
+
+
+def model_of(factors, *, source="input_ids", rank=2):
+    """ONNX bytes of: the mean token id of each text, times a factor for each label."""
+    from onnx import TensorProto, helper
+
+    width = [] if rank == 1 else [1]
+    factor = helper.make_tensor("factor", TensorProto.FLOAT, [*width, len(factors)], factors)
+    nodes = [
+        helper.make_node("Cast", [source], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["ids"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "factor"], ["logits"]),
+    ]
+    if rank == 1:
+        nodes.append(helper.make_node("ReduceSum", ["logits"], ["one"], keepdims=0))
+    answer = (
+        helper.make_tensor_value_info("one", TensorProto.FLOAT, [])
+        if rank == 1
+        else helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["texts", None])
+    )
+    asked = helper.make_tensor_value_info(source, TensorProto.INT64, ["texts", "tokens"])
+    graph = helper.make_graph(nodes, "g", [asked], [answer], [factor])
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_a_named_error(bundle, factor):
+    labels = len(read_manifest(bundle).labels)
+    put(bundle, "model.onnx", model_of([1.0] * labels))
+    assert np.isfinite(Classifier(bundle).predict_proba(TEXTS)).all()
+    put(bundle, "model.onnx", model_of([1.0] * (labels - 1) + [factor]))
+    with pytest.raises(AnswerError, match="scores that are not finite"):
+        Classifier(bundle).predict(TEXTS)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("offset", [-1, 1])
+def test_a_width_that_is_only_seen_in_the_answer_is_refused(bundle, offset):
+    labels = len(read_manifest(bundle).labels)
+    content = model_of([1.0] * (labels + offset))
+    put(bundle, "model.onnx", content)
+    with pytest.raises(BundleError, match=f"{labels + offset}"):
+        Classifier(bundle).predict(TEXTS)
+
+
+@pytest.mark.torch
+def test_a_model_of_other_inputs_or_outputs_is_refused(bundle):
+    put(bundle, "model.onnx", model_of([1.0, 2.0], source="pixels"))
+    assert "wants the input 'pixels'" in refusal(bundle)
+    put(bundle, "model.onnx", model_of([1.0, 2.0], rank=1))
+    assert "answers tensor(float) of shape []" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "manifest.json"])
+def test_a_pipe_is_not_waited_for(bundle, name):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    assert "it is not a regular file" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_device_without_end_is_not_read(bundle, name):
+    (bundle / name).unlink()
+    (bundle / name).symlink_to("/dev/zero")
+    assert "it is not a regular file" in refusal(bundle)
+
+
+def test_a_sparse_manifest_of_8_gib_is_not_read(bundle):
+    with (bundle / "manifest.json").open("r+b") as stream:
+        stream.truncate(2**33)
+    assert "8,589,934,592 bytes, above the" in refusal(bundle)
+
+
+def test_a_manifest_nested_without_end_is_refused(bundle):
+    (bundle / "manifest.json").write_text("[" * 100_000)
+    assert "is not JSON" in refusal(bundle)
+
+
+def test_a_million_labels_are_refused_by_their_number(bundle):
+    names = [f"label {number}" for number in range(10**6)]
+    edit(bundle, labels=names)
+    assert "labels" in refusal(bundle)
+    edit(bundle, labels=[*names, "label 5"])
+    assert "label 'label 5' is there more than once" in refusal(bundle)
+
+
+def test_threads_are_bounded_by_the_cores(bundle):
+    with pytest.warns(UserWarning, match=r"threads is 100000, .* are used"):
+        Classifier(bundle, threads=100_000)
+    with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
+        Classifier(bundle, threads=0)
 
 
 def test_custom_operators_are_refused(bundle):
