@@ -13,15 +13,20 @@ from safetensors.torch import load_file
 from optimize.pipeline.cache import StageCache
 from optimize.training.distributed import Processes
 
-# Writes the loss of every step beside building the student.
+# Writes the loss of every step beside building the student. Teacher and student are of 64 bits: what
+# 32 round away, Adam makes large wherever a gradient is near zero, and these are tests of who does
+# which share of the work.
 BUILD = """
 import json, sys
 from pathlib import Path
 from transformers import TrainerCallback
 from optimize import settings
+from optimize.models import checkpoint
 from optimize.training import trainer
 from optimize.pipeline.runner import Build, Runner
 
+loaded = checkpoint._classifier
+checkpoint._classifier = lambda *args, **more: loaded(*args, **more).double()
 losses = []
 step = trainer.ClassifierTrainer.training_step
 
@@ -84,22 +89,15 @@ def stage(cache, name):
     return folder / "result"
 
 
-# Sums of several processes and of one are rounded in another order, and now and then a library
-# takes another kernel; Adam makes much of it within some steps. A share that is wrong, such as a
-# gradient that is summed and not averaged, is off from the first step on and by far more.
-ROUNDING = 1e-4
-
-
 def test_shared_scoring_gives_the_same_logits(one_and_two):
     one, two = (np.load(stage(cache, "teacher-outputs") / "logits.npy") for cache, _ in one_and_two)
-    np.testing.assert_allclose(one, two, atol=ROUNDING)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_shared_training_has_the_same_loss_curve(one_and_two):
     (_, one), (_, two) = one_and_two
     assert len(one) == len(two) > 20
-    np.testing.assert_allclose(one[:3], two[:3], atol=ROUNDING)
-    assert np.abs(np.subtract(one, two)).mean() < np.mean(one) / 20
+    np.testing.assert_allclose(one, two, atol=1e-4)
     third = len(one) // 3  # of single batches, some are harder than others
     assert np.mean(one[-third:]) < np.mean(one[:third]) / 2
 
@@ -108,10 +106,10 @@ def test_shared_training_gives_the_same_student(one_and_two):
     one, two = (
         load_file(stage(cache, "student") / "model.safetensors") for cache, _ in one_and_two
     )
-    # Softmax does not see the keys' biases: their gradient is rounding, which Adam makes large.
-    names = [name for name in one if "key.bias" not in name]
-    whole, other = (torch.cat([model[name].flatten() for name in names]) for model in (one, two))
-    assert torch.linalg.norm(whole - other) < torch.linalg.norm(whole) / 20
+    for name, value in one.items():
+        if "key.bias" in name:
+            continue  # softmax does not see it: its gradient is rounding, which Adam makes large
+        torch.testing.assert_close(value, two[name], atol=1e-4, rtol=1e-3)
 
 
 def test_one_process_leaves_nothing_unfinished(one_and_two):
