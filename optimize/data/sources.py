@@ -1,22 +1,16 @@
-"""Readers: one function a format, each yielding the rows of every split as they were written."""
+"""Sources: a file, a folder or a Hub id becomes the rows of every split, unchecked."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from optimize.bundle.manifest import FileEntry
 from optimize.data.splits import SPLITS, DataError
-from optimize.hub import commit_of
+from optimize.data.tables import READERS, SUFFIXES, check_columns, text_of
 from optimize.settings.recipe import DataSettings
-
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 @dataclass
@@ -43,8 +37,6 @@ class RawSplit:
 
 
 RawSplits = dict[str, RawSplit]
-# A row's number in its file, and its cells by column.
-Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def read(settings: DataSettings) -> RawSplits:
@@ -132,181 +124,10 @@ def _read_one_file(path: Path, form: str, settings: DataSettings) -> RawSplits:
     return splits
 
 
-def _text_of(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path.name}, row {row}: byte 0x{content[error.start]:02x} is not UTF-8; convert the "
-            f"file, e.g. `iconv -f windows-1252 -t utf-8 {path.name}`"
-        ) from None
-
-
-def _check_columns(path: Path, present: list[str], wanted: tuple[str, ...]) -> None:
-    twice = sorted({name for name in present if present.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{path.name}, row 1: column {twice[0]!r} is there {present.count(twice[0])} times; "
-            "rename or delete the others"
-        )
-    for name in wanted:
-        if name not in present:
-            raise DataError(
-                f"{path.name} has no column {name!r} (its columns: {', '.join(present)}); set "
-                "data.text_column, data.label_column or data.split_column"
-            )
-
-
-def _read_separated(path: Path, columns: tuple[str, ...], delimiter: str) -> Rows:
-    lines = iter(csv.reader(_text_of(path).splitlines(keepends=True), delimiter=delimiter))
-    header = next(lines, None)
-    if header is None:
-        raise DataError(f"{path.name} is empty; it needs a header row with {', '.join(columns)}")
-    _check_columns(path, header, columns)
-    for row, cells in enumerate(lines, start=2):
-        if not cells:
-            continue  # a blank line, as editors leave at the end
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path.name}, row {row}: {len(cells)} cells, the header has {len(header)}; quote "
-                "a text that holds the separator"
-            )
-        yield row, dict(zip(header, cells, strict=True))
-
-
-def _read_csv(path: Path, columns: tuple[str, ...]) -> Rows:
-    return _read_separated(path, columns, ",")
-
-
-def _read_tsv(path: Path, columns: tuple[str, ...]) -> Rows:
-    return _read_separated(path, columns, "\t")
-
-
-def _read_jsonl(path: Path, columns: tuple[str, ...]) -> Rows:
-    for row, line in enumerate(_text_of(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            cells = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path.name}, row {row}: not JSON ({error})") from None
-        if not isinstance(cells, dict):
-            raise DataError(f"{path.name}, row {row}: a JSON object is needed, not {line[:40]!r}")
-        for name in columns:
-            if name not in cells:
-                raise DataError(
-                    f"{path.name}, row {row} has no column {name!r} (its columns: "
-                    f"{', '.join(cells)}); set data.text_column, data.label_column or "
-                    "data.split_column"
-                )
-        yield row, cells
-
-
-def _read_parquet(path: Path, columns: tuple[str, ...]) -> Rows:
-    import pyarrow.parquet  # comes with datasets
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path.name} is not Parquet: {error}") from None
-    _check_columns(path, table.column_names, columns)
-    chosen = [table.column(name).to_pylist() for name in columns]
-    for row, cells in enumerate(zip(*chosen, strict=True), start=1):
-        yield row, dict(zip(columns, cells, strict=True))
-
-
-READERS: dict[str, Callable[[Path, tuple[str, ...]], Rows]] = {
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
-}
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file that a stage reads; keyed by its content."""
-
-    path: Path
-
-    @cached_property
-    def key_part(self) -> str:
-        """SHA-256 of the file."""
-        return FileEntry.of(self.path).sha256
-
-
-@dataclass(frozen=True)
-class OwnTexts:
-    """Texts without labels that the user adds to the transfer set.
-
-    Attributes:
-        source: a text file of one a line, a table with the column, or a Hub id.
-        column: that holds the texts.
-        revision: Hub revision.
-    """
-
-    source: str
-    column: str
-    revision: str | None = None
-
-    @cached_property
-    def key_part(self) -> str:
-        """A digest of the file and how it is read, or the Hub id with its commit."""
-        path = Path(self.source)
-        if path.is_file():
-            return f"{FileEntry.of(path).sha256} {path.suffix} {self.column}"
-        return f"hub:{self.source}@{commit_of(self.source, self.revision, 'dataset')} {self.column}"
-
-    def texts(self) -> Iterator[str]:
-        """The texts; raises as :func:`read_unlabelled`."""
-        return read_unlabelled(self.source, self.column, self.revision)
-
-
-def read_unlabelled(source: str, column: str, revision: str | None = None) -> Iterator[str]:
-    """Texts without labels: a text file of one a line, a table with the column, or a Hub id.
-
-    Raises:
-        DataError: it is missing, not readable, without the column, or has a value that is no text.
-    """
-    path = Path(source)
-    suffix = path.suffix.removeprefix(".").lower()
-    rows: Iterable[tuple[int, Any]]
-    if path.is_file() and suffix in READERS:
-        rows = ((row, cells[column]) for row, cells in READERS[suffix](path, (column,)))
-    elif path.is_file():
-        rows = enumerate(_text_of(path).splitlines(), start=1)
-    elif path.exists():
-        raise DataError(f"{path} is a folder; distill.transfer needs a file or a Hub id")
-    else:
-        rows = _hub_texts(source, column, revision)
-    for row, text in rows:
-        if not isinstance(text, str):
-            raise DataError(f"{source}, row {row}: {text!r} is {type(text).__name__}, not a text")
-        if text.strip():
-            yield text.strip()
-
-
-def _hub_texts(source: str, column: str, revision: str | None) -> Iterator[tuple[int, Any]]:
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(source, split="train", revision=revision)
-    except Exception as error:  # the Hub client's errors have no common base class
-        raise DataError(
-            f"distill.transfer = {source!r} is no file here, and as a Hub data set it cannot be "
-            f"loaded: {error}"
-        ) from error
-    _check_columns(Path(source), loaded.column_names, (column,))
-    for row, cells in enumerate(loaded, start=1):
-        yield row, cells[column]
-
-
 def _read_clinc(path: Path) -> RawSplits:
     """CLINC150's own layout (Larson et al. 2019), with keys ``train``, ``oos_train`` and so on."""
     try:
-        content = json.loads(_text_of(path))
+        content = json.loads(text_of(path))
     except ValueError as error:
         raise DataError(f"{path.name} is not JSON: {error}") from None
     splits: RawSplits = {}
@@ -353,7 +174,7 @@ def _from_datasets(loaded: Any, origin: str, settings: DataSettings) -> RawSplit
                 f"data.{split}"
             )
         table = loaded[name]
-        _check_columns(
+        check_columns(
             Path(f"{origin}/{name}"),
             table.column_names,
             (settings.text_column, settings.label_column),

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.data.augment import augmented
-from optimize.data.sources import OwnTexts
 from optimize.data.splits import UNLABELLED, TrainingData
+from optimize.data.unlabelled import OwnTexts
 from optimize.settings.training import AugmentKind
 from optimize.workspace import Workspace
 

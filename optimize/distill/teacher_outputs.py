@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from optimize.data.arrays import Rows
 from optimize.data.folds import fold_rows
-from optimize.data.sources import InputFile
+from optimize.data.input_file import InputFile
 from optimize.data.splits import TrainingData
 from optimize.data.transfer_set import TransferSet
 from optimize.models.activations import Activations

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from optimize.judge.gates.control import timing_verdict
 from optimize.judge.records import Mode, Series
 from optimize.judge.statistics.sequential import LOOKS, Floats, Verdict
-from optimize.judge.workers.timing import WAIT_SHARE, bounds_s
+from optimize.judge.workers.blocks import WAIT_SHARE, bounds_s
 
 BLOCKS = {"full": 24, "quick": 8}
 REPLICATES = {"full": LOOKS[1], "quick": 3}

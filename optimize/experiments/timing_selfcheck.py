@@ -35,7 +35,8 @@ from optimize.judge.run import QUICK_REPLICATES
 from optimize.judge.statistics.sequential import LOOKS, SequentialVerdict
 from optimize.judge.workers import worker as worker_module
 from optimize.judge.workers.process import WorkerSpec
-from optimize.judge.workers.timing import Batches, Plan, measure, workload_batches
+from optimize.judge.workers.timing import Plan, measure
+from optimize.judge.workers.workloads import Batches, workload_batches
 from optimize.machine import available_cores
 from optimize.settings.recipe import JudgeSettings
 

@@ -33,8 +33,8 @@ from optimize.judge.workers.timing import (
     Plan,
     Workers,
     measure,
-    workload_batches,
 )
+from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE, GrowthGate, StartupGate, gate_name
 from optimize.settings.recipe import Settings

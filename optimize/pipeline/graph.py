@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from optimize.data.sources import InputFile, OwnTexts
+from optimize.data.input_file import InputFile
 from optimize.data.splits import Splits, TrainingData
+from optimize.data.unlabelled import OwnTexts
 from optimize.machine import isa_class, training_precision
 from optimize.pipeline.stage import Stage
 from optimize.settings.recipe import COMPARED, UNDISTILLED, QuantizationRecipe, Settings

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from optimize.data import load as data
 from optimize.data.augment import augmented
-from optimize.data.sources import OwnTexts
 from optimize.data.splits import UNLABELLED, DataError
 from optimize.data.transfer_set import TransferSet, build_transfer_set
+from optimize.data.unlabelled import OwnTexts
 from optimize.models import checkpoint
 from optimize.models.embeddings import nearest_words, word_replacements
 from optimize.settings.recipe import DataSettings

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from optimize import settings
-from optimize.data.sources import InputFile, OwnTexts
+from optimize.data.input_file import InputFile
 from optimize.data.splits import Split, Splits, TrainingData
+from optimize.data.unlabelled import OwnTexts
 from optimize.models import checkpoint
 from optimize.pipeline import key as module
 from optimize.pipeline.graph import can_quantize, graph

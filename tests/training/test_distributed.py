@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from optimize.pipeline.cache import StageCache
 from optimize.training.distributed import Processes
 
-# Writes the loss of every step beside building the student. Teacher and student are of 64 bits: what
-# 32 round away, Adam makes large wherever a gradient is near zero, and these are tests of who does
-# which share of the work.
+# Writes the loss of every step beside building the student. Teacher and student are of 64 bits:
+# what 32 round away, Adam makes large wherever a gradient is near zero, and these are tests of who
+# does which share of the work.
 BUILD = """
 import json, sys
 from pathlib import Path

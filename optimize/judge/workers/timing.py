@@ -9,30 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from optimize.judge.records import Series, Timing
+from optimize.judge.workers.blocks import Block, block_of, had_to_wait
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
+from optimize.judge.workers.workloads import Batches, balanced_orders
 from optimize.machine import Disturbance
-from optimize.settings.recipe import Workload
 
 CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
 STEAL_SHARE = 0.1
-# Share of a worker's part of a block that its threads may wait for a core. Beside a neighbour that
-# keeps one of two cores busy, 99 % of the parts are above it; alone, 3 %. Half of it is too strict:
-# 13 % are above that, for one lost time slice of 3 ms, which a median over blocks bears, and with
-# six workers every second block would be taken again.
-WAIT_SHARE = 0.2
-# A block's undisturbed time is never taken to be less than this share of its wall time.
-LEAST_SHARE = 0.01
-# A thread may run so many times as long as undisturbed, since it spins while another waits.
-SPIN_FACTOR = 2.0
 # Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
 MEASURED_STARTS = 3
-Batches = list[list[str]]
 Workers = dict[str, WorkerProcess]
 
 
@@ -55,22 +45,6 @@ class Plan:
     warm_s: float = 0.15
     budget_s: float = 1800.0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Block:
-    """One variant's part of a block.
-
-    Attributes:
-        calls_ns: durations of its calls.
-        most_s: seconds per call: the mean, or where others disturbed the block, the most that it
-            can have taken undisturbed.
-        least_s: likewise the least; equal to the most where nothing disturbed it.
-    """
-
-    calls_ns: Sequence[int]
-    most_s: float
-    least_s: float
 
 
 class Recorder:
@@ -273,10 +247,10 @@ def _blocks(
         disturbed = (
             throttled > 0
             or stolen > STEAL_SHARE * lasted
-            or any(map(_had_to_wait, answers.values()))
+            or any(map(had_to_wait, answers.values()))
         )
         taken = {
-            name: _block(answer, workers[name].spec, stolen + throttled if disturbed else None)
+            name: block_of(answer, workers[name].spec, stolen + throttled if disturbed else None)
             for name, answer in answers.items()
         }
         every.append(taken)
@@ -292,93 +266,3 @@ def _blocks(
     recorder.dropped += len(every) - len(chosen)
     recorder.disturbed += len(chosen) - len(points) if not enough else 0
     return chosen
-
-
-def _block(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | None) -> Block:
-    """A worker's part of a block.
-
-    Args:
-        answer: what it said.
-        spec: the worker's.
-        taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
-    """
-    calls_ns: Sequence[int] = answer["ns"]
-    wall_s = sum(calls_ns) / 1e9
-    if taken_away_s is None:
-        mean_s = wall_s / len(calls_ns)
-        return Block(calls_ns, mean_s, mean_s)
-    waited_s = float(answer.get("waited_s", 0.0)) + taken_away_s
-    ran_s = 0.0 if spec.spins else float(answer.get("ran_s", 0.0)) / spec.threads
-    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spec.threads if spec.spins else 1))
-
-
-def bounds_s(
-    calls_ns: Sequence[int], waited_s: float, ran_s: float = 0.0, spinning: int = 1
-) -> tuple[float, float]:
-    """The most and the least seconds per call that a disturbed block can have taken undisturbed.
-
-    Waiting only adds time. The most is the median call: a slice of time that others take falls into
-    few of many calls, and leaves the rest as they are. The least is what all calls together took
-    without the waits, and not less than half of what each thread ran: a thread that spins for
-    another one runs, and beside busy processes ONNX Runtime's ran half as long again.
-
-    Where threads spin at every barrier, as OpenMP's do, they hold each other up beyond what they
-    wait for: beside one busy process a PyTorch call of 4.9 ms took 144 on two cores, of which 137
-    were waits. What is left is divided by their number, and what they ran tells nothing.
-
-    Args:
-        calls_ns: durations of its calls.
-        waited_s: seconds that its threads waited, steal and throttling included.
-        ran_s: seconds that each of its threads ran, on average; 0 where that tells nothing.
-        spinning: threads that spin at every barrier; 1 where none do.
-    """
-    wall_s = sum(calls_ns) / 1e9
-    most_s = float(np.median(calls_ns)) / 1e9
-    least_s = max((wall_s - waited_s) / spinning, ran_s / SPIN_FACTOR, wall_s * LEAST_SHARE)
-    return most_s, min(most_s, least_s / len(calls_ns))
-
-
-def _had_to_wait(answer: Mapping[str, Any]) -> bool:
-    """Whether a worker's threads waited for a core for more than a share of its block."""
-    lasted_s = sum(answer["ns"]) / 1e9
-    return bool(answer.get("waited_s", 0.0) > WAIT_SHARE * lasted_s)
-
-
-def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[str]]:
-    """Orders in which each name stands at each place, and after each other, equally often.
-
-    A Williams square (Williams 1949), its rows shuffled anew each time they are used up. For two
-    names this is ABBA or BAAB.
-    """
-    size = len(names)
-    first = [0]
-    for step in range(1, size):
-        first.append((first[-1] + (step if step % 2 else -step)) % size)
-    rows = [[(place + shift) % size for place in first] for shift in range(size)]
-    if size % 2:
-        rows += [list(reversed(row)) for row in rows]
-    while True:
-        rng.shuffle(rows)
-        for row in rows:
-            yield [names[index] for index in row]
-
-
-def workload_batches(texts: Sequence[str], workload: Workload, seed: int = 0) -> Batches:
-    """The texts of a workload, call by call.
-
-    Args:
-        texts: the judged split.
-        workload: its batch size, and the quantiles of length between which the texts lie.
-        seed: of their order.
-    """
-    by_length = sorted(texts, key=lambda text: (len(text), text))
-    low, high = (round(quantile * len(by_length)) for quantile in workload.quantiles)
-    pool = by_length[min(low, len(by_length) - 1) : max(high, low + 1)]
-    wanted = max(workload.texts, 4 * workload.batch_size)
-    stride = max(1, len(pool) // wanted)
-    chosen = pool[::stride][:wanted]
-    random.Random(seed).shuffle(chosen)
-    while len(chosen) < workload.batch_size:
-        chosen += chosen
-    size = workload.batch_size
-    return [chosen[start : start + size] for start in range(0, len(chosen) - size + 1, size)]

@@ -11,16 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.judge.workers import timing
+from optimize.judge.workers import blocks, timing
 from optimize.judge.workers.process import WorkerError, WorkerSpec
 from optimize.judge.workers.timing import (
     CONTROL,
     MEASURED_STARTS,
     Plan,
-    balanced_orders,
     measure,
-    workload_batches,
 )
+from optimize.judge.workers.workloads import balanced_orders, workload_batches
 from optimize.settings.recipe import Workload
 
 
@@ -157,7 +156,7 @@ def test_a_disturbed_block_is_dropped_for_all_where_others_are_to_be_had(tiny_ki
     disturbed = Disturbed()
     monkeypatch.setattr(timing, "Disturbance", lambda: disturbed)
     # What else runs on the machine must not drop more.
-    monkeypatch.setattr(timing, "_had_to_wait", lambda answer: False)
+    monkeypatch.setattr(timing, "had_to_wait", lambda answer: False)
     found = measured(tiny_kit, decided=lambda timing: True)
     lengths = {len(b) for s in found.series["typical"].values() for b in s.blocks_s}
     assert lengths == {4}
@@ -185,7 +184,7 @@ def test_where_every_block_is_disturbed_all_are_kept_as_intervals(tiny_kit, monk
     st.integers(1, 8),
 )
 def test_bounds_hold_the_undisturbed_time_between_them(calls_ns, waited_s, spinning):
-    most, least = timing.bounds_s(calls_ns, waited_s, 0.0, spinning)
+    most, least = blocks.bounds_s(calls_ns, waited_s, 0.0, spinning)
     assert 0 < least <= most
 
 
@@ -195,7 +194,7 @@ def test_a_slice_that_hits_few_of_many_calls_leaves_the_most_as_it_is(call_ms, h
     hit = min(hit, 9)
     true_s = call_ms / 1e3
     calls_ns = [round(1e9 * (true_s + (slice_s if n < hit else 0.0))) for n in range(20)]
-    most, least = timing.bounds_s(calls_ns, hit * slice_s)
+    most, least = blocks.bounds_s(calls_ns, hit * slice_s)
     assert most == pytest.approx(true_s)
     assert least == pytest.approx(true_s)
 
@@ -206,11 +205,11 @@ def test_a_slice_that_hits_few_of_many_calls_leaves_the_most_as_it_is(call_ms, h
 def test_a_worker_that_waited_for_a_core_was_disturbed(waited_s, had_to):
     """Its two calls took 20 ms; a fifth of that is allowed."""
     answer = {"ns": [12_000_000, 8_000_000], "waited_s": waited_s}
-    assert timing._had_to_wait(answer) is had_to
+    assert blocks.had_to_wait(answer) is had_to
 
 
 def test_beside_a_busy_neighbour_times_are_kept_and_shown(tiny_kit, monkeypatch):
-    monkeypatch.setattr(timing, "_had_to_wait", lambda answer: True)
+    monkeypatch.setattr(timing, "had_to_wait", lambda answer: True)
     found = measured(tiny_kit, decided=lambda timing: True)
     assert found.disturbed_blocks == found.kept_blocks > 0
     for series in found.series["typical"].values():

@@ -1,0 +1,87 @@
+"""What one variant's part of a block took, and what it can have taken undisturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optimize.judge.workers.process import WorkerSpec
+
+# Share of a worker's part of a block that its threads may wait for a core. Beside a neighbour that
+# keeps one of two cores busy, 99 % of the parts are above it; alone, 3 %. Half of it is too strict:
+# 13 % are above that, for one lost time slice of 3 ms, which a median over blocks bears, and with
+# six workers every second block would be taken again.
+WAIT_SHARE = 0.2
+# A block's undisturbed time is never taken to be less than this share of its wall time.
+LEAST_SHARE = 0.01
+# A thread may run so many times as long as undisturbed, since it spins while another waits.
+SPIN_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One variant's part of a block.
+
+    Attributes:
+        calls_ns: durations of its calls.
+        most_s: seconds per call: the mean, or where others disturbed the block, the most that it
+            can have taken undisturbed.
+        least_s: likewise the least; equal to the most where nothing disturbed it.
+    """
+
+    calls_ns: Sequence[int]
+    most_s: float
+    least_s: float
+
+
+def block_of(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | None) -> Block:
+    """A worker's part of a block.
+
+    Args:
+        answer: what it said.
+        spec: the worker's.
+        taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
+    """
+    calls_ns: Sequence[int] = answer["ns"]
+    wall_s = sum(calls_ns) / 1e9
+    if taken_away_s is None:
+        mean_s = wall_s / len(calls_ns)
+        return Block(calls_ns, mean_s, mean_s)
+    waited_s = float(answer.get("waited_s", 0.0)) + taken_away_s
+    ran_s = 0.0 if spec.spins else float(answer.get("ran_s", 0.0)) / spec.threads
+    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spec.threads if spec.spins else 1))
+
+
+def bounds_s(
+    calls_ns: Sequence[int], waited_s: float, ran_s: float = 0.0, spinning: int = 1
+) -> tuple[float, float]:
+    """The most and the least seconds per call that a disturbed block can have taken undisturbed.
+
+    Waiting only adds time. The most is the median call: a slice of time that others take falls into
+    few of many calls, and leaves the rest as they are. The least is what all calls together took
+    without the waits, and not less than half of what each thread ran: a thread that spins for
+    another one runs, and beside busy processes ONNX Runtime's ran half as long again.
+
+    Where threads spin at every barrier, as OpenMP's do, they hold each other up beyond what they
+    wait for: beside one busy process a PyTorch call of 4.9 ms took 144 on two cores, of which 137
+    were waits. What is left is divided by their number, and what they ran tells nothing.
+
+    Args:
+        calls_ns: durations of its calls.
+        waited_s: seconds that its threads waited, steal and throttling included.
+        ran_s: seconds that each of its threads ran, on average; 0 where that tells nothing.
+        spinning: threads that spin at every barrier; 1 where none do.
+    """
+    wall_s = sum(calls_ns) / 1e9
+    most_s = float(np.median(calls_ns)) / 1e9
+    least_s = max((wall_s - waited_s) / spinning, ran_s / SPIN_FACTOR, wall_s * LEAST_SHARE)
+    return most_s, min(most_s, least_s / len(calls_ns))
+
+
+def had_to_wait(answer: Mapping[str, Any]) -> bool:
+    """Whether a worker's threads waited for a core for more than a share of its block."""
+    lasted_s = sum(answer["ns"]) / 1e9
+    return bool(answer.get("waited_s", 0.0) > WAIT_SHARE * lasted_s)
