@@ -3,53 +3,19 @@
 import json
 
 import pytest
+from canned_suite import GATES, RECIPE, TIMES, run_suite
 
 from optimize.plugin.hooks import ReplayClock
 
 pytest_plugins = "pytester"
 
-RECIPE = """
-[judge]
-variants = ["teacher-torch", "student-int8"]
-[judge.workloads.typical]
-[gates.size]
-kind = "size"
-min_reduction_pct = 50.0
-[gates.speed]
-kind = "speedup"
-min_ratio = 2.0
-"""
-SUITE = """
-import pytest
-
-@pytest.mark.workloads(batched=False)
-def test_latency(replay, workload, variant):
-    replay(workload, variant)
-
-@pytest.mark.gates("size", "speedup")
-def test_gate(gate, gate_case):
-    gate(gate_case)
-"""
-CONFTEST = """
-import pathlib
-import optimize.judge.checks, optimize.judge.kit, optimize.judge.run
-from optimize.judge.stored import read_report
-
-optimize.judge.kit.read_kit = lambda folder: None
-optimize.judge.checks.check_texts = lambda kit, settings: None
-optimize.judge.run.judge = lambda *_: read_report(pathlib.Path(__file__).parent / "canned.json")
-"""
+SUITE = TIMES + GATES
 
 
 @pytest.fixture
 def run(pytester, canned_report):
-    def go(verdict, *options, conftest=CONFTEST):
-        pytester.makefile(".toml", recipe=RECIPE)
-        pytester.makepyfile(conftest=conftest, test_suite=SUITE)
-        (pytester.path / "canned.json").write_text(canned_report(verdict).model_dump_json())
-        plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
-        judged = ("--recipe", "recipe.toml", "--kit", "kit")
-        return pytester.runpytest_subprocess(*plugins, *judged, *options)
+    def go(verdict, *options, conftest=""):
+        return run_suite(pytester, SUITE, canned_report(verdict), *options, conftest=conftest)
 
     return go
 
@@ -80,9 +46,9 @@ def judge(*_):
         stream.write("once\\n")
     raise RuntimeError("worker student-int8: it ended without an answer")
 
-optimize.judge.run.judge = judge
+optimize.judge.request.judge = judge
 """
-    result = run("pass", conftest=CONFTEST + broken)
+    result = run("pass", conftest=broken)
     result.assert_outcomes(failed=2, errors=2)
     assert (pytester.path / "tried").read_text() == "once\n"
     assert result.stdout.str().count("RuntimeError: worker student-int8: it ended") >= 4

@@ -1,35 +1,11 @@
 """The exit code says what the report says, whatever tests and conftests do."""
 
 import pytest
+from canned_suite import GATES, RECIPE, TIMES, run_suite
 
 pytest_plugins = "pytester"
 
-RECIPE = """
-[judge]
-variants = ["teacher-torch", "student-int8"]
-[judge.workloads.typical]
-[gates.size]
-kind = "size"
-min_reduction_pct = 50.0
-[gates.speed]
-kind = "speedup"
-min_ratio = 2.0
-"""
 NO_GATES = RECIPE.partition("[gates.size]")[0]
-GATES = """
-import pytest
-
-@pytest.mark.gates("size", "speedup")
-def test_gate(gate, gate_case):
-    gate(gate_case)
-"""
-TIMES = """
-import pytest
-
-@pytest.mark.workloads(batched=False)
-def test_latency(replay, workload, variant):
-    replay(workload, variant)
-"""
 CONTROL = """
 def test_control(check_controls, undecided):
     check_controls(undecided)
@@ -42,18 +18,6 @@ SWALLOWED = GATES.replace(
 EXPECTED = GATES.replace("@pytest.mark.gates", "@pytest.mark.xfail\n@pytest.mark.gates")
 SKIPPED = GATES.replace("@pytest.mark.gates", "@pytest.mark.skip\n@pytest.mark.gates")
 OTHER_FAILURE = GATES + "\ndef test_other(kit, report):\n    assert False\n"
-CONFTEST = """
-import pathlib, pytest
-import optimize.judge.run
-from optimize.judge.stored import read_report
-
-optimize.judge.request.judge = lambda *_: read_report(
-    pathlib.Path(__file__).parent / "canned.json"
-)
-optimize.judge.request.read_kit = lambda folder: None
-optimize.judge.request.check_texts = lambda kit, settings: None
-"""
-CONFTEST = CONFTEST.replace("import optimize.judge.run\n", "import optimize.judge.request\n")
 OWN_FIXTURE = """
 @pytest.fixture
 def gate():
@@ -91,15 +55,10 @@ def pytest_collection_modifyitems(config):
 @pytest.fixture
 def run(pytester, canned_report):
     def go(suite, verdict="pass", *options, recipe=RECIPE, conftest=""):
-        pytester.makefile(".toml", recipe=recipe)
-        pytester.makepyfile(conftest=CONFTEST + conftest, test_suite=suite)
         report = canned_report(verdict)
         if recipe is NO_GATES:
             report = report.model_copy(update={"gates": ()})
-        (pytester.path / "canned.json").write_text(report.model_dump_json())
-        plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
-        judged = ("--recipe", "recipe.toml", "--kit", "kit")
-        return pytester.runpytest_subprocess(*plugins, *judged, *options)
+        return run_suite(pytester, suite, report, *options, recipe=recipe, conftest=conftest)
 
     return go
 
