@@ -125,14 +125,14 @@ def measure(
     """
     recorder = Recorder({name: len(calls[0]) for name, calls in batches.items()})
     order = random.Random(plan.seed)
-    calls: dict[tuple[str, str], int] = {}
+    blocks = _Blocks(plan, order, recorder)
     started = time.monotonic()
     spent_at_first = 0.0
     for replicate in range(plan.looks[-1]):
         begun = time.monotonic()
         with _workers(specs, batches, recorder, order) as workers:
             for name in batches:
-                _replicate(name, workers, plan, order, calls, recorder)
+                blocks.replicate(name, workers)
             for name, worker in workers.items():
                 recorder.peak(name, worker.ask("memory")["peak_rss_bytes"])
             recorder.replicates += 1
@@ -193,76 +193,80 @@ def _side_by_side(specs: Sequence[WorkerSpec], text: str, stack: ExitStack) -> W
     return {worker.spec.name: worker for worker in workers}
 
 
-def _replicate(
-    workload: str,
-    workers: Workers,
-    plan: Plan,
-    order: random.Random,
-    calls: dict[tuple[str, str], int],
-    recorder: Recorder,
-) -> None:
-    """One workload in one replicate: warm up, then blocks in balanced random order."""
-    for name, worker in workers.items():
-        mean_s = worker.ask("warm", name=workload, seconds=plan.warm_s)["mean_s"]
-        # Held from the first replicate on; the control repeats its repeated's, to be its equal.
-        calls.setdefault((workload, name), max(1, round(plan.block_s / mean_s + 0.5)))
-    if CONTROL in workers:
-        calls[workload, CONTROL] = calls[workload, str(workers[CONTROL].spec.repeats)]
-    for worker in workers.values():
-        worker.settle()
-    kept = _blocks(workload, workers, plan, order, calls, recorder)
-    for name in workers:
-        blocks = [taken[name] for taken in kept]
-        recorder.blocks(workload, name, blocks, calls[workload, name])
+class _Blocks:
+    """Takes the blocks of one replicate after another."""
 
+    def __init__(self, plan: Plan, order: random.Random, recorder: Recorder) -> None:
+        self._plan = plan
+        self._order = order
+        self._recorder = recorder
+        self._disturbance = Disturbance()
+        self._calls: dict[tuple[str, str], int] = {}
 
-def _blocks(
-    workload: str,
-    workers: Workers,
-    plan: Plan,
-    order: random.Random,
-    calls: dict[tuple[str, str], int],
-    recorder: Recorder,
-) -> list[dict[str, Block]]:
-    """The blocks of one replicate: undisturbed ones, or all where those are not to be had.
+    def replicate(self, workload: str, workers: Workers) -> None:
+        """One workload in one replicate: warm up, then blocks in balanced random order."""
+        for name, worker in workers.items():
+            mean_s = worker.ask("warm", name=workload, seconds=self._plan.warm_s)["mean_s"]
+            # Held from the first replicate on.
+            wanted = max(1, round(self._plan.block_s / mean_s + 0.5))
+            self._calls.setdefault((workload, name), wanted)
+        if CONTROL in workers:
+            # It does as many calls as what it repeats, to be its equal.
+            repeated = str(workers[CONTROL].spec.repeats)
+            self._calls[workload, CONTROL] = self._calls[workload, repeated]
+        for worker in workers.values():
+            worker.settle()
+        kept = self._kept(workload, workers)
+        for name in workers:
+            blocks = [taken[name] for taken in kept]
+            self._recorder.blocks(workload, name, blocks, self._calls[workload, name])
 
-    A disturbed block is taken again while a third of the blocks are not: then the machine is one
-    that leaves a worker alone. On another no number of blocks would do: all are kept, as intervals.
-    """
-    points: list[dict[str, Block]] = []
-    every: list[dict[str, Block]] = []
-    disturbance = Disturbance()
-    rows = balanced_orders(list(workers), order)
-    for number in range(2 * plan.blocks):
-        disturbance.since_last()
+    def _kept(self, workload: str, workers: Workers) -> list[dict[str, Block]]:
+        """Undisturbed blocks, or all where those are not to be had.
+
+        A disturbed block is taken again while a third of the blocks are not: then the machine is
+        one that leaves a worker alone. On another no number of blocks would do: all are kept, as
+        intervals.
+        """
+        wanted = self._plan.blocks
+        points: list[dict[str, Block]] = []
+        every: list[dict[str, Block]] = []
+        rows = balanced_orders(list(workers), self._order)
+        while len(every) < 2 * wanted and len(points) < wanted:
+            if len(every) >= wanted and 3 * len(points) < len(every):
+                break
+            names = next(rows)
+            taken, disturbed = self._take(workload, workers, names, offset=7 * len(every))
+            every.append(taken)
+            if not disturbed:
+                points.append(taken)
+        enough = 2 * len(points) >= wanted
+        chosen = points if enough else every
+        self._recorder.kept += len(chosen)
+        self._recorder.dropped += len(every) - len(chosen)
+        self._recorder.disturbed += 0 if enough else len(chosen) - len(points)
+        return chosen
+
+    def _take(
+        self, workload: str, workers: Workers, names: Sequence[str], offset: int
+    ) -> tuple[dict[str, Block], bool]:
+        """One block, a part a worker in this order, and whether others disturbed it."""
+        self._disturbance.since_last()
         begun = time.monotonic()
         answers = {}
-        for name in next(rows):
-            answers[name] = workers[name].ask(
-                "block", name=workload, offset=7 * number, calls=calls[workload, name]
-            )
+        for name in names:
+            calls = self._calls[workload, name]
+            answers[name] = workers[name].ask("block", name=workload, offset=offset, calls=calls)
             workers[name].settle()
         lasted = time.monotonic() - begun
-        stolen, throttled = disturbance.since_last()
+        stolen, throttled = self._disturbance.since_last()
         disturbed = (
             throttled > 0
             or stolen > STEAL_SHARE * lasted
             or any(map(had_to_wait, answers.values()))
         )
+        away_s = stolen + throttled if disturbed else None
         taken = {
-            name: block_of(answer, workers[name].spec, stolen + throttled if disturbed else None)
-            for name, answer in answers.items()
+            name: block_of(answer, workers[name].spec, away_s) for name, answer in answers.items()
         }
-        every.append(taken)
-        if not disturbed:
-            points.append(taken)
-        if len(points) == plan.blocks:
-            break
-        if len(every) >= plan.blocks and 3 * len(points) < len(every):
-            break
-    enough = 2 * len(points) >= plan.blocks
-    chosen = points if enough else every
-    recorder.kept += len(chosen)
-    recorder.dropped += len(every) - len(chosen)
-    recorder.disturbed += len(chosen) - len(points) if not enough else 0
-    return chosen
+        return taken, disturbed
