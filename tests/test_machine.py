@@ -60,3 +60,48 @@ def test_waits_of_all_threads_are_added_up(tmp_path):
         (tmp_path / task / "schedstat").write_text(line)
     assert machine.run_queue_wait_s(tmp_path) == 2.0
     assert machine.run_queue_wait_s(tmp_path / "none") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("stat", "cores", "usable", "others"),
+    [
+        ("procs_running 1\n", 2, 2, 0),  # the reader
+        ("cpu 1 2\nprocs_running 3\n", 2, 2, 2),
+        ("procs_running 9\n", 64, 2, 0),  # there are cores for all of them
+        ("procs_running 70\n", 64, 2, 7),
+        ("procs_running\n", 2, 2, 0),
+        ("", 2, 2, 0),
+    ],
+)
+def test_neighbours_are_those_for_whom_no_other_core_is_left(
+    stat, cores, usable, others, tmp_path, monkeypatch
+):
+    (tmp_path / "stat").write_text(stat)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(machine, "available_cores", lambda: usable)
+    assert machine.neighbours(tmp_path / "stat") == others
+    assert machine.neighbours(tmp_path / "none") == 0
+
+
+PRIORITY = """
+import os, sys
+from optimize import machine
+if sys.argv[1] == "refused":
+    def refuse(*_): raise PermissionError
+    os.setpriority = refuse
+had = machine.take_priority()
+print(had, os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid())
+"""
+
+
+@pytest.mark.parametrize("case", ["refused", "asked"])
+def test_priority_is_told_as_it_is(case):
+    """Whether a worker may have it depends on who runs it; that it says which does not."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRIORITY, case], capture_output=True, text=True, check=True
+    )
+    had, nice, own_session = done.stdout.split()
+    assert had == str(int(nice) == machine.FIRST_PRIORITY)
+    assert own_session == "True"
+    if case == "refused":
+        assert had == "False"

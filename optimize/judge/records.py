@@ -89,6 +89,8 @@ class Series(Record):
             variant. A replicate has those that were not disturbed, or where they are too few, all.
         least_s: the least that each can have taken undisturbed, where some were disturbed: less all
             waits for a core, steal and throttling. Absent where none was.
+        beside_neighbours: whether other processes wanted the same cores meanwhile. Caches and clock
+            rates are then shared too, whether or not a worker had to wait.
         calls: calls in a block.
         p50_ms: median of the single calls, in milliseconds.
         p95_ms: their 95th percentile.
@@ -96,6 +98,7 @@ class Series(Record):
 
     blocks_s: tuple[tuple[float, ...], ...]
     least_s: tuple[tuple[float, ...], ...] | None = None
+    beside_neighbours: bool = False
     calls: int
     p50_ms: float | None
     p95_ms: float | None
@@ -120,6 +123,7 @@ class Timing(Record):
             core hit one.
         disturbed_blocks: blocks that were hit and kept, as intervals, since too few were not.
         kept_blocks: all that were kept.
+        priority: whether every worker ran before other processes; absent in older reports.
         seconds: wall time of the measurement.
     """
 
@@ -131,7 +135,17 @@ class Timing(Record):
     dropped_blocks: int
     disturbed_blocks: int = 0
     kept_blocks: int = 0
+    priority: bool | None = None
     seconds: float
+
+    @property
+    def beside_neighbours(self) -> bool:
+        """Whether other processes wanted the same cores in any workload."""
+        return any(
+            series.beside_neighbours
+            for variants in self.series.values()
+            for series in variants.values()
+        )
 
 
 class Predictions(Record):

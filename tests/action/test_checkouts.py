@@ -196,6 +196,23 @@ def test_arguments_are_words_as_a_shell_has_them(hub, tmp_path, run):
     assert asked[-len(expected) :] == expected
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_right_to_priority_is_asked_for_and_not_needed(hub, tmp_path, run, allowed):
+    """Hosted runners have a sudo without password; where it asks for one, all goes on."""
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    programs, asked = tmp_path / "bin", tmp_path / "asked"
+    programs.mkdir()
+    for name in ("sudo", "prlimit"):
+        (programs / name).write_text(
+            f'#!/bin/sh\nprintf "%s " "$@" > {asked}\nexit {0 if allowed else 1}\n'
+        )
+        (programs / name).chmod(0o755)
+    assert "benchmarks" in run(folder, BASELINE="none")
+    words = asked.read_text().split()
+    assert words[:2] == ["-n", "prlimit"]
+    assert "--nice=40" in words
+
+
 def test_a_baseline_that_is_given_is_taken_as_it_is(hub, tmp_path, run):
     folder = checked_out(hub, tmp_path, "refs/pull/1/merge", 1)
     assert "--baseline=git:v1:kit" in run(folder, BASELINE="git:v1:kit", **PULL)

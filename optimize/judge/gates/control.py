@@ -26,10 +26,8 @@ QUICK_SHARE = 0.80
 # Undisturbed blocks that quick mode needs to say anything: a third of the two dozen.
 LEAST_QUICK_BLOCKS = 8
 # Caches, sibling hyperthreads and clock rates are shared too and stand in no account: where blocks
-# were disturbed, an interval is widened by as much on both sides.
+# were disturbed or neighbours wanted the cores, an interval is widened by as much on both sides.
 CONTENTION_LOG = math.log(1.25)
-# Of disturbed blocks, the share that waited less than the one that speaks for a replicate.
-DISTURBED_QUANTILE = 0.1
 
 
 def control_of(
@@ -102,8 +100,7 @@ def timing_verdict(
         widening: log that the interval is widened by, see :func:`widening_of`.
     """
     bounds = replicate_bounds(reference, candidate)
-    if bounds.disturbed:
-        widening += CONTENTION_LOG
+    widening += bounds.contention_log
     if mode == "full":
         return sequential_bounds(bounds.lows, bounds.highs, limit, shared, widening_log=widening)
     estimate, interval = _quick_figures(reference, candidate, bounds)
@@ -141,15 +138,22 @@ class Bounds:
     Attributes:
         lows: the least, a replicate each.
         highs: the most; equal to the least where nothing was disturbed.
+        beside_neighbours: whether others wanted the same cores.
     """
 
     lows: tuple[float, ...]
     highs: tuple[float, ...]
+    beside_neighbours: bool = False
 
     @property
     def disturbed(self) -> bool:
         """Whether a block was."""
         return self.lows != self.highs
+
+    @property
+    def contention_log(self) -> float:
+        """What an interval is widened by for all that is shared with others and not counted."""
+        return CONTENTION_LOG if self.disturbed or self.beside_neighbours else 0.0
 
     @property
     def centres(self) -> list[float]:
@@ -161,9 +165,9 @@ def replicate_bounds(reference: Series, candidate: Series) -> Bounds:
     """Each replicate's figure, or where its blocks were disturbed, what it must lie between.
 
     A neighbour only ever adds time. So the ratio is least where all waits are taken off the
-    reference and none off the candidate, and most the other way round. The blocks that waited least
-    bound it best: a low quantile of both sides, the same for both, so that their scatter cancels.
-    A replicate without blocks has no figure.
+    reference and none off the candidate, and most the other way round. That holds for the median of
+    the blocks, of both sides, so that their scatter cancels. A replicate without blocks has no
+    figure.
     """
     lows, highs = [], []
     for theirs, their_lows, ours, our_lows in zip(
@@ -176,13 +180,14 @@ def replicate_bounds(reference: Series, candidate: Series) -> Bounds:
             lows.append(figure)
             highs.append(figure)
         else:
-            lows.append(_quantile_log(their_lows) - _quantile_log(ours))
-            highs.append(_quantile_log(theirs) - _quantile_log(our_lows))
-    return Bounds(tuple(lows), tuple(highs))
+            lows.append(_median_log(their_lows) - _median_log(ours))
+            highs.append(_median_log(theirs) - _median_log(our_lows))
+    beside = reference.beside_neighbours or candidate.beside_neighbours
+    return Bounds(tuple(lows), tuple(highs), beside)
 
 
-def _quantile_log(times_s: Sequence[float]) -> float:
-    return float(np.quantile(np.log(times_s), DISTURBED_QUANTILE))
+def _median_log(times_s: Sequence[float]) -> float:
+    return float(np.median(np.log(times_s)))
 
 
 def ratio_span(interval: Interval) -> Span:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optimize.judge.gates.control import (
-    CONTENTION_LOG,
     brackets,
     no_control_words,
     ratio_span,
@@ -96,7 +95,7 @@ def stored_speed_rule(gate: SpeedupGate, question: Question, seen: Evidence) -> 
         bounds = replicate_bounds(series[name], series[gate.candidate])
         low = centre(bounds.lows, mode, question.timing_gates).low
         high = centre(bounds.highs, mode, question.timing_gates).high
-        widening = widening_of(control) + (CONTENTION_LOG if bounds.disturbed else 0.0)
+        widening = widening_of(control) + bounds.contention_log
         estimates.append(float(np.median(bounds.centres)) if bounds.centres else math.nan)
         spans.append(Interval(low, high).widened(widening))
         sds.append(sd_of(bounds.centres))

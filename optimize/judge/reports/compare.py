@@ -222,7 +222,7 @@ def _block_logs(series: Series) -> list[float]:
 
     Two runs apart in time say little, and disturbed ones nothing.
     """
-    if series.least_s is not None:
+    if series.least_s is not None or series.beside_neighbours:
         return []
     return [float(np.log(np.median(blocks))) for blocks in series.blocks_s if blocks]
 

@@ -182,14 +182,23 @@ def _control_cell(control: Control) -> str:
     )
 
 
+# What a process may do whose limit on nice is 40; children inherit it.
+PRIORITY_REMEDY = "to allow it: sudo prlimit --pid $$ --nice=40"
+
+
 def _disturbance_words(timing: Timing) -> str:
     """How many blocks others disturbed, and what was made of them."""
-    if not timing.disturbed_blocks:
-        return f"{timing.dropped_blocks} disturbed blocks dropped"
-    return (
-        f"{timing.disturbed_blocks} of {timing.kept_blocks} blocks were disturbed and count as "
-        "intervals, widened by 25 % for what no account shows"
-    )
+    words = f"{timing.dropped_blocks} disturbed blocks dropped"
+    if timing.disturbed_blocks:
+        words = (
+            f"{timing.disturbed_blocks} of {timing.kept_blocks} blocks were disturbed and count as "
+            "intervals"
+        )
+    if timing.disturbed_blocks or timing.beside_neighbours:
+        words += "; others wanted the cores: intervals are wider by 25 %"
+        if timing.priority is False:
+            words += f", and the workers were not served first ({PRIORITY_REMEDY})"
+    return words
 
 
 def conditions(report: Report) -> list[str]:

@@ -16,11 +16,14 @@ from optimize.judge.records import Series, Timing
 from optimize.judge.workers.blocks import Block, block_of, had_to_wait
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.judge.workers.workloads import Batches, balanced_orders
-from optimize.machine import Disturbance
+from optimize.machine import Disturbance, neighbours
 
 CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
 STEAL_SHARE = 0.1
+# Share of looks at which others wanted the cores, from which a workload counts as beside
+# neighbours.
+NEIGHBOURS_SHARE = 0.1
 # Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
 MEASURED_STARTS = 3
 Workers = dict[str, WorkerProcess]
@@ -54,6 +57,7 @@ class Recorder:
         self._batch_sizes = batch_sizes
         self._blocks: dict[tuple[str, str], list[list[Block]]] = defaultdict(list)
         self._per_block: dict[tuple[str, str], int] = {}
+        self._looks: dict[str, list[bool]] = defaultdict(list)
         self._startup: dict[str, list[float]] = defaultdict(list)
         self._peak: dict[str, list[int]] = defaultdict(list)
         self._start = time.monotonic()
@@ -61,14 +65,23 @@ class Recorder:
         self.dropped = 0
         self.disturbed = 0
         self.kept = 0
+        self._priority: list[bool] = []
 
     def startup(self, variant: str, seconds: float) -> None:
         """Note a start-up."""
         self._startup[variant].append(seconds)
 
+    def priority(self, has: bool) -> None:
+        """Note whether a worker runs before other processes."""
+        self._priority.append(has)
+
     def peak(self, variant: str, peak_bytes: int) -> None:
         """Note a worker's peak memory."""
         self._peak[variant].append(peak_bytes)
+
+    def look(self, workload: str, others: int) -> None:
+        """Note how many others wanted the cores while no worker did."""
+        self._looks[workload].append(others > 0)
 
     def blocks(self, workload: str, variant: str, blocks: Sequence[Block], calls: int) -> None:
         """Note one replicate's blocks, of so many calls each."""
@@ -87,6 +100,7 @@ class Recorder:
                 least_s=None
                 if points
                 else tuple(tuple(block.least_s for block in blocks) for blocks in replicates),
+                beside_neighbours=float(np.mean(self._looks[workload])) > NEIGHBOURS_SHARE,
                 calls=self._per_block[workload, variant],
                 p50_ms=float(np.median(calls_ms)),
                 p95_ms=float(np.percentile(calls_ms, 95)),
@@ -100,6 +114,7 @@ class Recorder:
             dropped_blocks=self.dropped,
             disturbed_blocks=self.disturbed,
             kept_blocks=self.kept,
+            priority=all(self._priority),
             seconds=time.monotonic() - self._start,
         )
 
@@ -176,6 +191,7 @@ def _workers(
             recorder.startup(spec.name, worker.startup_s)
             started[spec.name] = worker
         for worker in started.values():
+            recorder.priority(bool(worker.about.get("priority")))
             for name, calls in batches.items():
                 worker.ask("workload", name=name, batches=calls)
         yield {spec.name: started[spec.name] for spec in specs}
@@ -258,6 +274,7 @@ class _Blocks:
             calls = self._calls[workload, name]
             answers[name] = workers[name].ask("block", name=workload, offset=offset, calls=calls)
             workers[name].settle()
+            self._recorder.look(workload, neighbours())
         lasted = time.monotonic() - begun
         stolen, throttled = self._disturbance.since_last()
         disturbed = (

@@ -26,7 +26,7 @@ import numpy as np
 from optimize.bundle.classifier import Classifier, Logits, probabilities
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import check_files, read_manifest
-from optimize.machine import peak_rss_bytes, run_queue_wait_s
+from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
 PROTOCOL = 1
 
@@ -159,13 +159,16 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         answers.flush()
 
     try:
+        # Before any library starts a thread, which then has it too.
+        first_served = take_priority()
         first = json.loads(requests.readline())
         model = load(Path(first["folder"]), first["threads"])
         model.predict_proba([first["text"]], batch_size=1)
         # What is loaded now stays: without this, every collection before a block looks through
         # all of torch again, for 0.15 s.
         gc.freeze()
-        say({"ready": True, "protocol": PROTOCOL, **_about(), "peak_rss_bytes": peak_rss_bytes()})
+        about = {"peak_rss_bytes": peak_rss_bytes(), "priority": first_served, **_about()}
+        say({"ready": True, "protocol": PROTOCOL, **about})
         worker = Worker(model)
         for line in requests:
             say(worker.answer(json.loads(line)))

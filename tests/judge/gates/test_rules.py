@@ -246,6 +246,28 @@ def test_less_known_never_decides_otherwise(true_s, theirs, ours, mode):
         assert outcome.interval.low <= math.log(one / other) <= outcome.interval.high
 
 
+@pytest.mark.parametrize("mode", ["full", "quick"])
+@pytest.mark.parametrize(
+    ("ours", "alone", "beside"),
+    [
+        (0.3, "pass", "pass"),
+        (0.45, "pass", "inconclusive"),
+        (0.6, "fail", "inconclusive"),
+        (0.9, "fail", "fail"),
+    ],
+)
+def test_neighbours_widen_what_no_worker_waited_for(ours, alone, beside, mode):
+    """With priority no worker waits, but caches and clock rates are shared all the same."""
+    reference, candidate = series(1.0), series(ours)
+    crowded = [
+        each.model_copy(update={"beside_neighbours": True}) for each in (reference, candidate)
+    ]
+    limit = math.log(2.0)
+    assert timing_verdict(reference, candidate, limit, mode, 1).verdict == alone
+    assert timing_verdict(*crowded, limit, mode, 1).verdict == beside
+    assert timing_verdict(reference, crowded[1], limit, mode, 1).verdict == beside
+
+
 def test_a_replicate_without_blocks_is_no_hindrance():
     """As in reports of earlier versions; a figure that is not one would decide nothing for ever."""
     gap = ((),)

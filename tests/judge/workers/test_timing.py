@@ -214,3 +214,26 @@ def test_beside_a_busy_neighbour_times_are_kept_and_shown(tiny_kit, monkeypatch)
     assert found.disturbed_blocks == found.kept_blocks > 0
     for series in found.series["typical"].values():
         assert all(series.blocks_s)
+
+
+@pytest.mark.parametrize(("others", "beside"), [(0, False), (1, True)])
+def test_neighbours_that_want_the_cores_are_noted(tiny_kit, monkeypatch, others, beside):
+    monkeypatch.setattr(timing, "neighbours", lambda: others)
+    found = measured(tiny_kit, decided=lambda timing: True)
+    assert found.beside_neighbours is beside
+    assert all(series.beside_neighbours is beside for series in found.series["typical"].values())
+    assert found.priority in (True, False)
+
+
+def test_a_neighbour_now_and_then_is_none(tiny_kit, monkeypatch):
+    looks = iter([1] + [0] * 1000)
+    monkeypatch.setattr(timing, "neighbours", lambda: next(looks))
+    assert not measured(tiny_kit, decided=lambda timing: True).beside_neighbours
+
+
+def test_few_waits_among_spinning_threads_leave_much_known():
+    """The undisturbed time of 20 ms with 2 ms of waits is near 18, not half of it."""
+    _, least = blocks.bounds_s([20_000_000], 0.002, 0.0, spinning=2)
+    assert least == pytest.approx(0.0175)
+    _, least = blocks.bounds_s([20_000_000], 0.018, 0.0, spinning=2)
+    assert least == pytest.approx(0.001)
