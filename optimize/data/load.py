@@ -4,105 +4,157 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
+from optimize.data import labels as label_rules
+from optimize.data import texts as text_rules
+from optimize.data.faults import Faults
+from optimize.data.separated import DataWarning
+from optimize.data.shares import with_shares
 from optimize.data.sources import RawSplit, RawSplits, read
 from optimize.data.splits import SPLITS, DataError, Split, Splits
 from optimize.settings.recipe import DataSettings
 
 
 class LeakageWarning(UserWarning):
-    """Texts of the training split are in an evaluation split too."""
+    """Texts of one split are in another one too."""
+
+
+class LabelWarning(DataWarning):
+    """Labels that may be the same one, written in several ways."""
 
 
 def load(settings: DataSettings) -> Splits:
     """Read and check the data that the settings name.
 
     Raises:
-        DataError: with file, row, column, value and remedy.
+        DataError: with file, row, column, value and remedy, for the first twenty rows.
 
     Warns:
-        LeakageWarning: more than ``leakage_warn_share`` of a split's texts are in train.
+        LeakageWarning: two splits have more than ``leakage_warn_share`` of their texts in common.
+        LabelWarning: labels differ by white space or case alone.
     """
-    return check(read(settings), settings)
+    faults = Faults()
+    return check(read(settings, faults), settings, faults)
 
 
-def check(raw: RawSplits, settings: DataSettings) -> Splits:
-    """Rows as read, made into splits or refused."""
-    for split in SPLITS:
-        if not raw[split].texts:
-            raise DataError(
-                f"{raw[split].origin}: the split {split!r} is empty; every split needs examples"
-            )
-        for row, text, label in zip(
-            raw[split].rows, raw[split].texts, raw[split].labels, strict=True
-        ):
-            _check_text(text, row, raw[split], settings)
-            _check_label(label, row, raw[split], settings)
-    names = tuple(sorted({str(label) for label in raw["train"].labels}))
+def check(raw: RawSplits, settings: DataSettings, faults: Faults | None = None) -> Splits:
+    """Rows as read, made into splits or refused.
+
+    Args:
+        raw: the rows of every split that the data has.
+        settings: names of the columns, and shares.
+        faults: what reading found.
+    """
+    faults = faults or Faults()
+    _refuse_empty(raw, faults)
+    for rows in raw.values():
+        _check_rows(rows, settings, faults)
+    faults.refuse()
+    raw = with_shares(raw, settings)
+    _refuse_empty(raw, faults)
+    found = label_rules.as_names(raw[split].labels for split in SPLITS)
+    by_split = dict(zip(SPLITS, found, strict=True))
+    names = tuple(sorted(set(by_split["train"])))
     if len(names) < 2:
         raise DataError(
             f"{raw['train'].origin}, column {settings.label_column!r}: every row has the label "
             f"{names[0]!r}; a classifier needs at least two"
         )
+    _check_known(raw, by_split, settings, faults)
+    faults.refuse()
     position = {name: index for index, name in enumerate(names)}
-    checked = {split: _encode(raw[split], position, settings) for split in SPLITS}
-    splits = Splits(names, **checked)
+    splits = Splits(
+        names, **{split: _encoded(raw[split], by_split[split], position) for split in SPLITS}
+    )
+    _check_out_of_scope(names, settings)
+    _warn_of_spellings(by_split, raw)
     _warn_of_leakage(splits, raw, settings.leakage_warn_share)
     return splits
 
 
-def _check_text(text: object, row: int, raw: RawSplit, settings: DataSettings) -> None:
-    if not isinstance(text, str):
-        raise DataError(
-            f"{raw.origin}, row {row}, column {settings.text_column!r}: {text!r} is "
-            f"{type(text).__name__}, not a string; delete the row or write it as text"
-        )
-    if not text.strip():
-        raise DataError(
-            f"{raw.origin}, row {row}, column {settings.text_column!r}: the text is empty; delete "
-            "the row"
-        )
-
-
-def _check_label(label: object, row: int, raw: RawSplit, settings: DataSettings) -> None:
-    if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
-        raise DataError(
-            f"{raw.origin}, row {row}, column {settings.label_column!r}: label {label!r} is "
-            f"{type(label).__name__}; a name or a whole number is needed"
-        )
-
-
-def _encode(raw: RawSplit, position: dict[str, int], settings: DataSettings) -> Split:
-    for row, label in zip(raw.rows, raw.labels, strict=True):
-        if str(label) not in position:
-            closest = difflib.get_close_matches(str(label), position, n=1, cutoff=0.0)[0]
+def _refuse_empty(raw: RawSplits, faults: Faults) -> None:
+    for split, rows in raw.items():
+        if not rows.texts:
+            faults.refuse()  # the rows may be there, and unusable
             raise DataError(
-                f"{raw.origin}, row {row}, column {settings.label_column!r}: label {label!r} is "
-                f"not among the {len(position)} labels of the training split; closest: "
-                f"{closest!r}. Correct it, or add training examples."
+                f"{rows.origin}: the split {split!r} is empty; every split needs examples"
             )
-    labels = np.array([position[str(label)] for label in raw.labels], dtype=np.int64)
-    return Split(tuple(raw.texts), labels)
+
+
+def _check_rows(rows: RawSplit, settings: DataSettings, faults: Faults) -> None:
+    for row, text, label in zip(rows.rows, rows.texts, rows.labels, strict=True):
+        for column, fault in (
+            (settings.text_column, text_rules.fault_of(text)),
+            (settings.label_column, label_rules.fault_of(label)),
+            (settings.label_column, text_rules.surrogate_fault(str(label))),
+        ):
+            if fault:
+                faults.add(f"{rows.origin}, row {row}, column {column!r}: {fault}")
+                break
+
+
+def _check_known(
+    raw: RawSplits, by_split: Mapping[str, list[str]], settings: DataSettings, faults: Faults
+) -> None:
+    """Every label of validation and test must be one of training."""
+    known = dict.fromkeys(by_split["train"])
+    closest: dict[str, str] = {}
+    for split in SPLITS[1:]:
+        for row, label in zip(raw[split].rows, by_split[split], strict=True):
+            if label in known:
+                continue
+            if label not in closest:
+                closest[label] = difflib.get_close_matches(label, known, n=1, cutoff=0.0)[0]
+            faults.add(
+                f"{raw[split].origin}, row {row}, column {settings.label_column!r}: label "
+                f"{label!r} is not among the {len(known)} labels of the training split; closest: "
+                f"{closest[label]!r}. Correct it, or add training examples."
+            )
+
+
+def _encoded(rows: RawSplit, labels: list[str], position: Mapping[str, int]) -> Split:
+    ids = np.array([position[label] for label in labels], dtype=np.int64)
+    return Split(tuple(rows.texts), ids)
+
+
+def _check_out_of_scope(names: tuple[str, ...], settings: DataSettings) -> None:
+    label = settings.out_of_scope_label
+    if label is None or label in names:
+        return
+    closest = difflib.get_close_matches(label, names, n=1, cutoff=0.0)[0]
+    raise DataError(
+        f"data.out_of_scope_label {label!r} is the label of no training text; closest: "
+        f"{closest!r}. Correct it, or leave it out."
+    )
+
+
+def _warn_of_spellings(by_split: Mapping[str, list[str]], raw: RawSplits) -> None:
+    """One label in two spellings is two classes that nothing can tell apart."""
+    for group in label_rules.alike(name for names in by_split.values() for name in names):
+        counts = ", ".join(f"{name!r} {count} times" for name, count in group.most_common())
+        warnings.warn(
+            f"{raw['train'].origin}: labels that differ by white space or case alone are classes "
+            f"of their own: {counts}. Write them the same way where they mean the same.",
+            LabelWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_leakage(splits: Splits, raw: RawSplits, limit: float) -> None:
-    seen = {_normalised(text) for text in splits.train.texts}
-    for name in ("validation", "test"):
+    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        seen = {text_rules.normalised(text) for text in splits[other].texts}
         texts = splits[name].texts
-        leaked = [row for row, text in enumerate(texts) if _normalised(text) in seen]
+        leaked = [row for row, text in enumerate(texts) if text_rules.normalised(text) in seen]
         if len(leaked) > limit * len(texts):
             first = leaked[0]
             warnings.warn(
                 f"{raw[name].origin}: {len(leaked)} of {len(texts)} texts "
-                f"({len(leaked) / len(texts):.1%}, warned above {limit:.1%}) are in train too, "
+                f"({len(leaked) / len(texts):.1%}, warned above {limit:.1%}) are in {other} too, "
                 f"first in row {raw[name].rows[first]}: {texts[first]!r}. Scores on {name} are "
-                "too good; remove them from train, or raise data.leakage_warn_share.",
+                f"too good; remove them from {other}, or raise data.leakage_warn_share.",
                 LeakageWarning,
                 stacklevel=3,
             )
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.casefold().split())

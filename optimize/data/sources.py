@@ -8,9 +8,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from optimize.data.splits import SPLITS, DataError
-from optimize.data.tables import READERS, SUFFIXES, check_columns, text_of
+from optimize.data.class_names import named
+from optimize.data.faults import Faults
+from optimize.data.separated import check_columns
+from optimize.data.splits import DataError
+from optimize.data.tables import READERS, SUFFIXES, Reading, json_of, text_of
 from optimize.settings.recipe import DataSettings
+
+CLINC_KEYS = {"train": "train", "validation": "val", "test": "test"}
+SAVED_DATASET = "dataset_info.json"
+SAVED_SPLITS = "dataset_dict.json"
+SHARES_REMEDY = "data.validation = 0.1 and data.test = 0.2 take shares of the training rows"
 
 
 @dataclass
@@ -35,19 +43,35 @@ class RawSplit:
         self.texts.append(text)
         self.labels.append(label)
 
+    def picked(self, places: list[int]) -> RawSplit:
+        """Some of the rows, by their place here."""
+        return RawSplit(
+            self.origin,
+            [self.rows[place] for place in places],
+            [self.texts[place] for place in places],
+            [self.labels[place] for place in places],
+        )
+
 
 RawSplits = dict[str, RawSplit]
 
 
-def read(settings: DataSettings) -> RawSplits:
+def read(settings: DataSettings, faults: Faults) -> RawSplits:
     """Read the source that the settings name, in the format they give or its name tells.
+
+    A split that the settings give as a share is not among the result; see
+    :func:`optimize.data.shares.with_shares`.
+
+    Args:
+        settings: the source, its columns and splits.
+        faults: told the rows that cannot be used; whoever asks for the rows refuses them.
 
     Raises:
         DataError: no such source, unreadable, or without the columns or splits asked for.
     """
     if settings.source == "sample":
         with resources.as_file(resources.files("optimize") / "sample" / "intents.jsonl") as path:
-            return _read_one_file(path, "jsonl", settings)
+            return _read_one_file(path, "jsonl", settings, faults)
     path = Path(settings.source)
     form = settings.format if settings.format != "auto" else _guess(path)
     if form == "hub":
@@ -58,20 +82,20 @@ def read(settings: DataSettings) -> RawSplits:
             'with format = "hub"'
         )
     if form == "clinc":
-        return _read_clinc(path)
+        return _read_clinc(path, settings)
     if form == "datasets":
         return _read_datasets_folder(path, settings)
     if path.is_dir():
-        return _read_folder(path, form, settings)
-    return _read_one_file(path, form, settings)
+        return _read_folder(path, form, settings, faults)
+    return _read_one_file(path, form, settings, faults)
 
 
 def _guess(path: Path) -> str:
     if not path.exists():
         # A Hub id is NAME or OWNER/NAME; anything with a known suffix was meant as a file.
-        return "hub" if path.suffix not in {*SUFFIXES, ".json"} and len(path.parts) <= 2 else "csv"
+        return "hub" if path.suffix not in SUFFIXES and len(path.parts) <= 2 else "csv"
     if path.is_dir():
-        if (path / "dataset_dict.json").exists():
+        if (path / SAVED_SPLITS).exists() or (path / SAVED_DATASET).exists():
             return "datasets"
         for suffix, form in SUFFIXES.items():
             if any(path.glob(f"*{suffix}")):
@@ -80,74 +104,122 @@ def _guess(path: Path) -> str:
             f"{path} holds no {', '.join(SUFFIXES)} file and is not a saved `datasets` folder"
         )
     if path.suffix == ".json":
-        return "clinc"
+        content = json_of(path)
+        looks_so = isinstance(content, dict) and any(key in content for key in CLINC_KEYS.values())
+        return "clinc" if looks_so else "json"
     if path.suffix in SUFFIXES:
         return SUFFIXES[path.suffix]
     raise DataError(
-        f"cannot tell the format of {path} by its name; set data.format to one of csv, tsv, "
-        "jsonl, parquet, datasets, clinc, hub"
+        f"cannot tell the format of {path} by its name; set data.format to one of "
+        f"{', '.join(SUFFIXES.values())}, datasets, clinc, hub"
     )
 
 
-def _read_folder(folder: Path, form: str, settings: DataSettings) -> RawSplits:
+def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults) -> RawSplits:
+    if form not in READERS:
+        raise DataError(f"{folder} is a folder, which data.format = {form!r} cannot be")
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == form)
+    columns = (settings.text_column, settings.label_column)
     splits: RawSplits = {}
-    for split in SPLITS:
-        name = getattr(settings, split)
+    files: dict[Path, str] = {}
+    for name, split in settings.named_splits.items():
         path = next((p for p in (folder / name, folder / f"{name}{suffix}") if p.is_file()), None)
         if path is None:
             raise DataError(
                 f"{folder} has no {name}{suffix} for the split {split!r} (there: "
                 f"{', '.join(sorted(p.name for p in folder.iterdir()))}); name it in data.{split}"
+                + ("" if split == "train" else f"; or {SHARES_REMEDY}")
+            )
+        files.setdefault(path.resolve(), split)
+        if files[path.resolve()] != split:
+            raise DataError(
+                f"{path} is the file of {files[path.resolve()]} and of {split}: two splits are the "
+                f"same rows; name another in data.{split}"
             )
         splits[split] = RawSplit(path.name)
-        for row, cells in READERS[form](path, (settings.text_column, settings.label_column)):
+        for row, cells in READERS[form](path, Reading(columns, settings.quoting, faults)):
             splits[split].add(row, cells[settings.text_column], cells[settings.label_column])
     return splits
 
 
-def _read_one_file(path: Path, form: str, settings: DataSettings) -> RawSplits:
-    """One file that holds every split; the column ``split_column`` says which."""
+def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults) -> RawSplits:
+    """One file that holds every split; the column ``split_column`` says which.
+
+    Where validation and test are shares, all of it is one pool, and the column is not looked at.
+    """
+    names = settings.named_splits
+    if len(names) == 1:
+        pool = RawSplit(path.name)
+        columns: tuple[str, ...] = (settings.text_column, settings.label_column)
+        for row, cells in READERS[form](path, Reading(columns, settings.quoting, faults)):
+            pool.add(row, *(cells[column] for column in columns))
+        return {"train": pool}
     columns = (settings.text_column, settings.label_column, settings.split_column)
-    names = {getattr(settings, split): split for split in SPLITS}
     splits = {split: RawSplit(f"{path.name}, split {name!r}") for name, split in names.items()}
-    for row, cells in READERS[form](path, columns):
+    try:
+        rows = list(READERS[form](path, Reading(columns, settings.quoting, faults)))
+    except DataError as error:
+        if f"no column {settings.split_column!r}" not in str(error):
+            raise
+        raise DataError(f"{error}; or, where there is none: {SHARES_REMEDY}") from None
+    for row, cells in rows:
         name = cells[settings.split_column]
-        if name not in names:
-            raise DataError(
+        if not isinstance(name, str) or name not in names:
+            faults.add(
                 f"{path.name}, row {row}, column {settings.split_column!r}: split {name!r} is not "
                 f"one of {', '.join(names)}; correct it, or set data.train, data.validation and "
                 "data.test to the names that the file uses"
             )
+            continue
         text, label = cells[settings.text_column], cells[settings.label_column]
         splits[names[name]].add(row, text, label)
     return splits
 
 
-def _read_clinc(path: Path) -> RawSplits:
+def _read_clinc(path: Path, settings: DataSettings) -> RawSplits:
     """CLINC150's own layout (Larson et al. 2019), with keys ``train``, ``oos_train`` and so on."""
     try:
         content = json.loads(text_of(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path.name} is not JSON: {error}") from None
     splits: RawSplits = {}
-    for split, key in (("train", "train"), ("validation", "val"), ("test", "test")):
+    for split in settings.named_splits.values():
+        key = CLINC_KEYS[split]
         if not isinstance(content, dict) or key not in content:
             raise DataError(f"{path.name} has no key {key!r}: it is not CLINC150's JSON layout")
         splits[split] = RawSplit(f"{path.name}, {key}")
         # In scope, then out of scope: the order of the teacher's logits published with it.
-        pairs = [*content[key], *content.get(f"oos_{key}", [])]
-        for row, pair in enumerate(pairs, start=1):
+        for row, pair in enumerate(
+            [*_pairs(path, content, key), *_pairs(path, content, f"oos_{key}")], start=1
+        ):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise DataError(f"{path.name}, {key}, row {row}: [text, label] is needed")
             splits[split].add(row, *pair)
     return splits
 
 
+def _pairs(path: Path, content: dict[str, Any], key: str) -> list[Any]:
+    pairs = content.get(key, [])
+    if not isinstance(pairs, list):
+        raise DataError(
+            f"{path.name}, key {key!r}: a list of [text, label] is needed, not "
+            f"{json.dumps(pairs)[:40]}"
+        )
+    return pairs
+
+
 def _read_datasets_folder(path: Path, settings: DataSettings) -> RawSplits:
     import datasets
 
-    return _from_datasets(datasets.load_from_disk(str(path)), path.name, settings)
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:  # pyarrow's, JSON's and the library's own have no common base
+        raise DataError(
+            f"{path} is not a whole saved `datasets` folder: {type(error).__name__}: {error}"
+        ) from error
+    return _from_datasets(loaded, path.name, settings)
 
 
 def _read_hub(settings: DataSettings) -> RawSplits:
@@ -165,24 +237,51 @@ def _read_hub(settings: DataSettings) -> RawSplits:
 
 
 def _from_datasets(loaded: Any, origin: str, settings: DataSettings) -> RawSplits:
+    """The splits of a DatasetDict; a single Dataset is one table, as a file is."""
+    wanted = settings.named_splits
+    if hasattr(loaded, "column_names") and isinstance(loaded.column_names, list):
+        return _from_one_dataset(loaded, origin, settings)
     splits: RawSplits = {}
-    for split in SPLITS:
-        name = getattr(settings, split)
+    for name, split in wanted.items():
         if name not in loaded:
             raise DataError(
                 f"{origin} has no split {name!r} (its splits: {', '.join(loaded)}); name it in "
-                f"data.{split}"
+                f"data.{split}" + ("" if split == "train" else f"; or {SHARES_REMEDY}")
             )
-        table = loaded[name]
-        check_columns(
-            Path(f"{origin}/{name}"),
-            table.column_names,
-            (settings.text_column, settings.label_column),
-        )
-        # A ClassLabel column stores ids; its feature knows the names.
-        names = getattr(table.features[settings.label_column], "names", None)
         splits[split] = RawSplit(f"{origin}, split {name!r}")
-        texts, labels = table[settings.text_column], table[settings.label_column]
-        for row, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
-            splits[split].add(row, text, names[label] if names else label)
+        rows = _rows_of(loaded[name], f"{origin}/{name}", settings, ())
+        for row, (text, label) in enumerate(rows, start=1):
+            splits[split].add(row, text, label)
     return splits
+
+
+def _from_one_dataset(table: Any, origin: str, settings: DataSettings) -> RawSplits:
+    wanted = settings.named_splits
+    if len(wanted) > 1 and settings.split_column not in table.column_names:
+        raise DataError(
+            f"{origin} is one saved Dataset without splits, and it has no column "
+            f"{settings.split_column!r} that names them (its columns: "
+            f"{', '.join(table.column_names)}): {SHARES_REMEDY}; or save a DatasetDict"
+        )
+    by_column = (settings.split_column,) if len(wanted) > 1 else ()
+    splits = {split: RawSplit(f"{origin}, split {name!r}") for name, split in wanted.items()}
+    for row, (text, label, *rest) in enumerate(
+        _rows_of(table, origin, settings, by_column), start=1
+    ):
+        name = rest[0] if rest else settings.train
+        if name not in wanted:
+            raise DataError(
+                f"{origin}, row {row}, column {settings.split_column!r}: split {name!r} is not one "
+                f"of {', '.join(wanted)}"
+            )
+        splits[wanted[name]].add(row, text, label)
+    return splits
+
+
+def _rows_of(table: Any, origin: str, settings: DataSettings, more: tuple[str, ...]) -> Any:
+    columns = (settings.text_column, settings.label_column, *more)
+    check_columns(origin, table.column_names, columns)
+    # A ClassLabel column stores ids; its feature knows the names.
+    names = {column: getattr(table.features[column], "names", None) for column in columns}
+    cells = [[named(value, names[column]) for value in table[column]] for column in columns]
+    return zip(*cells, strict=True)

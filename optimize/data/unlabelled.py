@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from optimize.bundle.manifest import FileEntry
+from optimize.data.faults import Faults
+from optimize.data.separated import check_columns
 from optimize.data.splits import DataError
-from optimize.data.tables import READERS, check_columns, text_of
+from optimize.data.tables import READERS, Reading, text_of
+from optimize.data.texts import fault_of
 from optimize.hub import commit_of
 
 
@@ -49,20 +52,26 @@ def read_unlabelled(source: str, column: str, revision: str | None = None) -> It
     """
     path = Path(source)
     suffix = path.suffix.removeprefix(".").lower()
+    faults = Faults()
     rows: Iterable[tuple[int, Any]]
     if path.is_file() and suffix in READERS:
-        rows = ((row, cells[column]) for row, cells in READERS[suffix](path, (column,)))
+        how = Reading((column,), faults=faults)
+        rows = ((row, cells[column]) for row, cells in READERS[suffix](path, how))
     elif path.is_file():
-        rows = enumerate(text_of(path).splitlines(), start=1)
+        rows = enumerate(text_of(path).split("\n"), start=1)
     elif path.exists():
         raise DataError(f"{path} is a folder; distill.transfer needs a file or a Hub id")
     else:
         rows = _hub_texts(source, column, revision)
     for row, text in rows:
-        if not isinstance(text, str):
-            raise DataError(f"{source}, row {row}: {text!r} is {type(text).__name__}, not a text")
-        if text.strip():
+        fault = fault_of(text)
+        if isinstance(text, str) and not text.strip():
+            continue
+        if fault:
+            faults.add(f"{source}, row {row}: {fault}")
+        else:
             yield text.strip()
+    faults.refuse()
 
 
 def _hub_texts(source: str, column: str, revision: str | None) -> Iterator[tuple[int, Any]]:
@@ -75,6 +84,6 @@ def _hub_texts(source: str, column: str, revision: str | None) -> Iterator[tuple
             f"distill.transfer = {source!r} is no file here, and as a Hub data set it cannot be "
             f"loaded: {error}"
         ) from error
-    check_columns(Path(source), loaded.column_names, (column,))
+    check_columns(source, loaded.column_names, (column,))
     for row, cells in enumerate(loaded, start=1):
         yield row, cells[column]

@@ -81,7 +81,9 @@ class Kit:
     def examples(self, split: str) -> Examples:
         """The texts of ``validation`` or ``test``."""
         path = self.folder / self.manifest.splits[split]
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # A line ends at \n alone: a text may hold U+2028 and its like.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
         position = {name: index for index, name in enumerate(self.manifest.labels)}
         labels = np.array([position[row["label"]] for row in rows], dtype=np.int64)
         return Examples(tuple(row["text"] for row in rows), labels)

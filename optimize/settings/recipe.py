@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,6 +39,7 @@ class Workload(Table):
         return value
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
 QuantizationRecipe = Literal["ort-dynamic", "optimum-dynamic"]
 
 COMPARED = "student-int8-compared"
@@ -71,25 +72,63 @@ class DataSettings(Section):
         text_column: column that holds the text.
         label_column: column that holds the label.
         split_column: column that says which split a row is in, where one file holds them all.
+        quoting: of CSV and TSV files: ``minimal`` where quotes are the format's, ``none`` where
+            they are part of the texts; ``auto`` takes a CSV file for the former and a TSV file for
+            the latter, unless all of it reads as quoted.
         train: name of the training split, or its file where ``source`` is a folder.
-        validation: the same for validation.
+        validation: the same for validation; or, where there is none, a share of the training rows,
+            as 0.1, which keeps the shares of the labels.
         test: the same for test.
+        split_seed: of the rows that a share takes.
         leakage_warn_share: warn when more than this share of a split's texts is in train too.
         out_of_scope_label: the label that means none of the others, where there is one.
     """
 
     source: str = "sample"
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "datasets", "clinc", "hub"] = "auto"
+    format: Literal[
+        "auto", "csv", "tsv", "jsonl", "json", "parquet", "datasets", "clinc", "hub"
+    ] = "auto"
     config: str | None = None
     revision: str | None = None
     text_column: str = "text"
     label_column: str = "label"
     split_column: str = "split"
+    quoting: Literal["auto", "minimal", "none"] = "auto"
     train: str = "train"
-    validation: str = "validation"
-    test: str = "test"
+    validation: str | Share = "validation"
+    test: str | Share = "test"
+    split_seed: int = 0
     leakage_warn_share: float = Field(default=0.01, ge=0, le=1)
     out_of_scope_label: str | None = None
+
+    @model_validator(mode="after")
+    def _splits_are_three(self) -> DataSettings:
+        """One split under two names would be learnt from and judged on."""
+        named = [name for name in (self.train, self.validation, self.test) if isinstance(name, str)]
+        if len(set(named)) < len(named):
+            raise ValueError(
+                f"train = {self.train!r}, validation = {self.validation!r} and test = "
+                f"{self.test!r}: two splits are the same rows. Calibration is fitted on "
+                "validation, and gates are judged on test; give each its own, or a share, e.g. "
+                "validation = 0.1"
+            )
+        if sum(self.shares.values()) >= 1:
+            raise ValueError(
+                f"validation = {self.validation} and test = {self.test} leave nothing to train on"
+            )
+        return self
+
+    @property
+    def named_splits(self) -> dict[str, str]:
+        """What the data calls each split that it has, and its name here."""
+        names = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for split, name in names.items() if isinstance(name, str)}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The splits that are taken from the training rows, and how much of them."""
+        given = {"test": self.test, "validation": self.validation}
+        return {split: share for split, share in given.items() if not isinstance(share, str)}
 
 
 class ExportSettings(Section):

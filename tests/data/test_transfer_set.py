@@ -115,7 +115,7 @@ def test_texts_of_ones_own_join_without_labels(splits, tmp_path, name, content):
     ("name", "content", "words"),
     [
         ("more.csv", "body\nhello\n", "'text'"),
-        ("more.jsonl", json.dumps({"text": 5}), "row 1: 5 is int, not a text"),
+        ("more.jsonl", json.dumps({"text": 5}), "row 1: 5 is int, not a string"),
         ("", "", "is a folder"),
     ],
 )

@@ -1,0 +1,64 @@
+"""Labels as they are written: which are none, and which ways of writing mean the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from optimize.data.class_names import NoClass
+
+WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+
+
+def fault_of(label: Any) -> str:
+    """Why this is no label, or nothing."""
+    if isinstance(label, NoClass):
+        return (
+            f"label {label.value!r} is none of the {label.classes} of its ClassLabel, which has "
+            f"ids from 0 to {label.classes - 1}; delete the row, or give it a label"
+        )
+    if isinstance(label, float):
+        return _fault_of_float(label)
+    if isinstance(label, list | tuple | dict):
+        return (
+            f"label {label!r} is a {type(label).__name__}; one label a text is needed, and several "
+            "are not supported"
+        )
+    if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+        return f"label {label!r} is {type(label).__name__}; a name or a whole number is needed"
+    return ""
+
+
+def _fault_of_float(label: float) -> str:
+    if math.isnan(label):
+        return "the label is missing (NaN); delete the row, or give it a label"
+    if not label.is_integer():
+        return (
+            f"label {label!r} is not whole; a classifier needs classes, and regression is not what "
+            "this trains"
+        )
+    return ""
+
+
+def as_names(labels: Iterable[Iterable[Any]]) -> list[list[str]]:
+    """The labels of each split as names.
+
+    Where every label of every split is a whole number, however it is written (3, "3", 3.0, "3.0",
+    as a column of whole numbers becomes where a value is missing), all are written the same way.
+    """
+    splits = [list(split) for split in labels]
+    written = {str(label) for split in splits for label in split}
+    if all(WHOLE.fullmatch(label) for label in written):
+        return [[str(int(float(label))) for label in split] for split in splits]
+    return [[str(label) for label in split] for split in splits]
+
+
+def alike(names: Iterable[str]) -> list[Counter[str]]:
+    """Labels that differ by white space or case alone, with their counts."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        groups[" ".join(name.casefold().split())][name] += 1
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,0 +1,76 @@
+"""Validation and test as shares of the training rows, where the data has no such splits."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from optimize.data.sources import RawSplit, RawSplits
+from optimize.settings.recipe import DataSettings
+
+WORD = re.compile(r"\w+")
+
+
+def with_shares(raw: RawSplits, settings: DataSettings) -> RawSplits:
+    """The splits, those given as a share taken from the training rows.
+
+    Each label keeps its share in every split (stratified), so far as its rows can be counted out.
+    Texts of the same words, whatever their order, case and punctuation, stay on one side: else
+    they would be learnt and then asked for.
+
+    Args:
+        raw: checked rows of ``train``, and of the splits that the data names.
+        settings: the shares and the seed.
+    """
+    shares = settings.shares
+    if not shares:
+        return raw
+    places = _divided(raw["train"], shares, settings.split_seed)
+    origin = raw["train"].origin
+    found = {**raw, "train": raw["train"].picked(places["train"])}
+    for split, share in shares.items():
+        found[split] = raw["train"].picked(places[split])
+        found[split].origin = f"{origin}, {share:.0%} for {split}"
+    return found
+
+
+def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Places in the pool by split, each in the pool's order."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, text in enumerate(pool.texts):
+        groups[_words_of(text)].append(place)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for places in groups.values():
+        label = Counter(str(pool.labels[place]) for place in places).most_common(1)[0][0]
+        by_label[label].append(places)
+    rng = random.Random(seed)
+    found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
+    for label in sorted(by_label):
+        own = by_label[label]
+        rng.shuffle(own)
+        for split, chosen in _dealt(own, shares).items():
+            found[split].extend(chosen)
+    return {split: sorted(places) for split, places in found.items()}
+
+
+def _dealt(groups: Sequence[list[int]], shares: dict[str, float]) -> dict[str, list[int]]:
+    """One label's groups: each share is filled in turn, and the first group is for training."""
+    total = sum(map(len, groups))
+    wanted = {split: round(share * total) for split, share in shares.items()}
+    found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
+    for number, places in enumerate(groups):
+        split = "train"
+        if number:
+            # A group that would overfill by more than half of itself goes elsewhere.
+            open_ = [s for s in shares if wanted[s] - len(found[s]) >= (len(places) + 1) // 2]
+            split = max(open_, key=lambda s: wanted[s] - len(found[s]), default="train")
+        found[split].extend(places)
+    return found
+
+
+def _words_of(text: str) -> str:
+    """The same for texts that differ in nothing but order, case, punctuation and repetition."""
+    words = sorted(set(WORD.findall(text.casefold())))
+    return " ".join(words) or text

@@ -1,0 +1,73 @@
+"""Shares of the training rows: of each label, seeded, and no text on both sides."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize.data.shares import with_shares
+from optimize.data.sources import RawSplit
+from optimize.settings.load import SettingsError, parse
+from optimize.settings.recipe import DataSettings
+
+
+def pool(rows):
+    found = RawSplit("all.csv")
+    for row, (text, label) in enumerate(rows, start=2):
+        found.add(row, text, label)
+    return {"train": found}
+
+
+ROWS = st.lists(
+    st.tuples(st.text("abc ", min_size=1, max_size=4), st.sampled_from("xyz")), min_size=1
+)
+
+
+@given(ROWS, st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 3))
+def test_every_row_is_in_one_split_and_like_texts_are_together(rows, validation, test, seed):
+    settings = DataSettings(validation=validation, test=test, split_seed=seed)
+    found = with_shares(pool(rows), settings)
+    placed = [row for split in found.values() for row in split.rows]
+    assert sorted(placed) == list(range(2, len(rows) + 2))
+    words = [
+        {" ".join(sorted(set(text.split()))) or text for text in split.texts}
+        for split in found.values()
+    ]
+    assert not any(words[a] & words[b] for a in range(3) for b in range(a))
+    assert all(split.rows == sorted(split.rows) for split in found.values())
+    again = with_shares(pool(rows), settings)
+    assert {name: split.rows for name, split in found.items()} == {
+        name: split.rows for name, split in again.items()
+    }
+
+
+def test_each_label_keeps_its_share():
+    rows = [(f"{label} number {n}", label) for label, size in (("a", 100), ("b", 10), ("c", 1))
+            for n in range(size)]  # fmt: skip
+    found = with_shares(pool(rows), DataSettings(validation=0.1, test=0.2))
+    counts = {name: Counter(split.labels) for name, split in found.items()}
+    assert counts["test"] == {"a": 20, "b": 2}
+    assert counts["validation"] == {"a": 10, "b": 1}
+    assert counts["train"] == {"a": 70, "b": 7, "c": 1}
+
+
+def test_another_seed_takes_other_rows():
+    rows = [(f"text {n}", "a") for n in range(100)]
+    one, two = (with_shares(pool(rows), DataSettings(validation=0.1, test=0.2, split_seed=seed))
+                for seed in (0, 1))  # fmt: skip
+    assert one["test"].rows != two["test"].rows
+
+
+def test_a_share_beside_a_split_that_is_there():
+    raw = pool([(f"text {n}", "a") for n in range(50)])
+    raw["test"] = RawSplit("test.csv", [1], ["mine"], ["a"])
+    found = with_shares(raw, DataSettings(validation=0.1))
+    assert found["test"].texts == ["mine"]
+    assert len(found["validation"].rows) == 5
+
+
+@pytest.mark.parametrize("given", [{"validation": 0.5, "test": 0.5}, {"test": 1.0}, {"test": 0}])
+def test_shares_must_leave_something(given):
+    with pytest.raises(SettingsError):
+        parse({"data": given}, "test")
