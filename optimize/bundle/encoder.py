@@ -22,7 +22,10 @@ class TextEncoder:
     """Texts to padded arrays of token ids, with the tokenizer of a model folder."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Read ``tokenizer.json`` and fix truncation to the manifest's ``max_length``."""
+        """Read ``tokenizer.json``, and cut texts at the manifest's ``max_length``.
+
+        Which side is cut, the file says: the model learned so.
+        """
         from tokenizers import Tokenizer
 
         content = checked_bytes(folder, TOKENIZER_NAME, manifest)
@@ -37,7 +40,10 @@ class TextEncoder:
         self._pad_type_id = int(padding.get("pad_type_id", 0))
         # Padding is done per batch below; the tokenizer would pad all texts to the longest.
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=manifest.max_length)
+        cut = self._tokenizer.truncation or {}
+        self._tokenizer.enable_truncation(
+            max_length=manifest.max_length, direction=cut.get("direction", "right")
+        )
 
     def batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
         """Yield (positions in ``texts``, arrays of shape (batch, longest)) by rising length."""

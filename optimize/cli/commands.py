@@ -8,7 +8,9 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 6}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = build_parser(RUNNERS).parse_args(argv)
+    shown = warnings.showwarning
+    warnings.showwarning = partial(_warn, shown)
     try:
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -43,7 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Every refusal of this package is one of these, and says what to do.
         print(f"optimize: {error}", file=sys.stderr)
         return 1
+    finally:
+        warnings.showwarning = shown
     return code
+
+
+def _warn(others: Any, message: Warning | str, category: type[Warning], *more: Any) -> None:
+    """A warning of this package as a line for a person; others as Python shows them."""
+    if category.__module__.split(".")[0] == "optimize":
+        print(f"optimize: warning: {message}", file=sys.stderr)
+    else:
+        others(message, category, *more)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, str]:
@@ -284,15 +298,21 @@ def _schema_of(record: str) -> dict[str, Any]:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from optimize.data.summary import summary
+    from optimize.models.fit import token_lengths
+    from optimize.pipeline.preflight import preflight
     from optimize.pipeline.runner import load_splits
 
     chosen, source = _settings(arguments)
     splits = load_splits(chosen)
+    tokenizer = preflight(chosen)
     print(f"settings: {source}")
     print(
         f"data: {len(splits.train)} train, {len(splits.validation)} validation, "
         f"{len(splits.test)} test texts; {len(splits.label_names)} labels"
     )
+    lengths = partial(token_lengths, tokenizer)
+    print("\n".join(summary(splits, chosen.teacher.max_length, lengths)))
     print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
     return 0
 

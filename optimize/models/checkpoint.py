@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
+import inspect
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PACKAGE = "package:"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# Heads and poolers, which fine-tuning makes anew.
+NEW_WEIGHTS = ("classifier", "score", "pooler", "pre_classifier", "head", "summary", "logits_proj")
 
 
 class CheckpointError(ValueError):
@@ -26,9 +33,10 @@ def locate(checkpoint: str) -> str:
     """A Hub id as it is; ``package:NAME/PATH`` and local folders as a path.
 
     Raises:
-        CheckpointError: the package is not installed, or holds no such folder.
+        CheckpointError: the package is not installed, or there is no such folder.
     """
     if not checkpoint.startswith(PACKAGE):
+        _check_folder(checkpoint)
         return checkpoint
     name, _, inner = checkpoint.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(name)
@@ -42,6 +50,47 @@ def locate(checkpoint: str) -> str:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"checkpoint {checkpoint!r}: {folder} holds no config.json")
     return str(folder)
+
+
+def _check_folder(checkpoint: str) -> None:
+    """Refuse what can only be a local folder and is none that a checkpoint could be read from."""
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"checkpoint {checkpoint!r} holds no config.json (there: {_names_in(folder)})"
+            )
+        if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+            raise CheckpointError(
+                f"checkpoint {checkpoint!r} has its weights as a pickle (.bin), which can run code "
+                "when it is read, and no safetensors. Convert it where you trust it: `python -c "
+                '"from transformers import AutoModelForSequenceClassification as M; '
+                f"M.from_pretrained('{checkpoint}').save_pretrained('{checkpoint}')\"`"
+            )
+        return
+    if folder.exists():
+        raise CheckpointError(f"checkpoint {checkpoint!r} is a file; give its folder")
+    # A Hub id is NAME or OWNER/NAME, and OWNER is no folder here.
+    is_id = HUB_ID.fullmatch(checkpoint) is not None
+    if not is_id or (folder.parent != Path() and folder.parent.is_dir()):
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r}: there is no such folder ({_closest(folder)})"
+            + ("" if is_id else ", and no model on the Hub can be meant, whose id is OWNER/NAME")
+        )
+
+
+def _closest(folder: Path) -> str:
+    if not folder.parent.is_dir():
+        return f"nor a folder {folder.parent}"
+    names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    close = difflib.get_close_matches(folder.name, names, n=1, cutoff=0.0)
+    return f"closest: {folder.parent / close[0]}" if close else f"{folder.parent} holds no folder"
+
+
+def _names_in(folder: Path, most: int = 8) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "nothing"
 
 
 def digest(checkpoint: str, revision: str | None) -> str:
@@ -71,25 +120,85 @@ def load_tokenizer(checkpoint: str, revision: str | None = None) -> PreTrainedTo
             f"checkpoint {checkpoint!r} has no fast tokenizer, and a bundle ships its "
             "tokenizer.json; convert it with transformers.convert_slow_tokenizer"
         )
+    taken = _taken_by_forward(checkpoint, revision)
+    if taken:
+        # A DistilBERT with BERT's tokenizer would be given token types that it does not take.
+        names = [name for name in tokenizer.model_input_names if name in taken]
+        tokenizer.model_input_names = names
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _taken_by_forward(checkpoint: str, revision: str | None) -> frozenset[str]:
+    """What the classifier of this configuration takes; nothing where it has none."""
+    from transformers import AutoModelForSequenceClassification as Classifiers
+
+    from optimize.models import mean_pooled_bert as pooling  # noqa: F401  # its model type can be loaded from now on
+
+    try:
+        kind: Any = Classifiers._model_mapping[type(load_config(checkpoint, revision))]
+    except (KeyError, CheckpointError):
+        return frozenset()
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def load_backbone(
     checkpoint: str, label_names: Sequence[str], revision: str | None = None
 ) -> PreTrainedModel:
-    """An encoder with a new classification head for these labels."""
-    return _classifier(checkpoint, revision, **_label_maps(label_names))
+    """An encoder with a new classification head for these labels.
+
+    Raises:
+        CheckpointError: weights of the encoder are missing, so that they would be random.
+    """
+    # A head of other labels is no hindrance: it is drawn anew.
+    more = {**_label_maps(label_names), "ignore_mismatched_sizes": True}
+    model, info = _classifier(checkpoint, revision, **more)
+    prefix = f"{model.base_model_prefix}."
+    found = {*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])}
+    absent = sorted(
+        name
+        for name in found
+        if name.startswith(prefix) and not any(part in name.split(".") for part in NEW_WEIGHTS)
+    )
+    if absent:
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} lacks {len(absent)} weights of the encoder "
+            f"{type(model).__name__}, which would be random ({', '.join(absent[:3])}, …); is "
+            "model_type in its config.json right?"
+        )
+    return model
 
 
 def load_classifier(checkpoint: str, revision: str | None = None) -> PreTrainedModel:
-    """A classifier that is fine-tuned already."""
-    return _classifier(checkpoint, revision)
+    """A classifier that is fine-tuned already.
+
+    Raises:
+        CheckpointError: some of its weights are missing, so that they would be random.
+    """
+    model, info = _classifier(checkpoint, revision)
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} is said to be fine-tuned (teacher.fine_tune = false), but "
+            f"{len(missing)} of its weights are missing and would be random ({', '.join(missing)}"
+            "): set teacher.fine_tune = true, or give the classifier that was trained"
+        )
+    return model
 
 
 def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]:
-    """The labels of a fine-tuned classifier, in the order of its logits."""
+    """The labels of a fine-tuned classifier, in the order of its logits.
+
+    Raises:
+        CheckpointError: its ``id2label`` does not count from 0.
+    """
     names = load_config(checkpoint, revision).id2label
-    return tuple(names[index] for index in range(len(names)))
+    ids = sorted(names)
+    if ids != list(range(len(ids))):
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r}: id2label in its config.json has the ids "
+            f"{', '.join(map(str, ids[:5]))}{', …' if len(ids) > 5 else ''}, but logits are "
+            f"counted from 0 to {len(ids) - 1}; write which label each logit is"
+        )
+    return tuple(str(names[index]) for index in ids)
 
 
 def load_config(checkpoint: str, revision: str | None = None) -> Any:
@@ -99,7 +208,10 @@ def load_config(checkpoint: str, revision: str | None = None) -> Any:
     return _pretrained(AutoConfig, checkpoint, revision)
 
 
-def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTrainedModel:
+def _classifier(
+    checkpoint: str, revision: str | None, **more: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and which of its weights the checkpoint lacks or has in another shape."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -111,6 +223,7 @@ def _classifier(checkpoint: str, revision: str | None, **more: Any) -> PreTraine
         revision,
         use_safetensors=True,  # a pickle could run code
         dtype=torch.float32,
+        output_loading_info=True,
         **more,
     )
 
@@ -129,7 +242,24 @@ def _pretrained(loader: Any, checkpoint: str, revision: str | None, **more: Any)
         # "Some weights were newly initialized" is what fine-tuning is for, not news.
         with quiet():
             return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **more)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of safetensors, tokenizers and JSON; they have no common base
+        own_code = _own_code(Path(where))
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise CheckpointError(
-            f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: {error}"
+            f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: "
+            + (own_code or f"{kind}{error}")
         ) from error
+
+
+def _own_code(folder: Path) -> str:
+    """Words on the code that a checkpoint brings, which is never run."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(config, dict) or "auto_map" not in config:
+        return ""
+    return (
+        f"its config.json names code of its own (auto_map: {config['auto_map']}), which is never "
+        "run here; give a checkpoint whose model_type transformers knows itself"
+    )

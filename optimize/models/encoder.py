@@ -111,6 +111,6 @@ def layer_stack(model: PreTrainedModel) -> tuple[torch.nn.Module, str, torch.nn.
         if isinstance(stack, torch.nn.ModuleList) and parent is not None:
             return parent, name, stack
     raise StudentError(
-        f"{type(model).__name__} has no list of encoder layers that could be cut; leave out "
-        "student.layers, or give student.checkpoint a smaller model"
+        f"{type(model).__name__} has no list of encoder layers that could be cut; set "
+        'student.layers = "all", or give student.checkpoint a smaller model'
     )

@@ -48,6 +48,10 @@ def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
     for path in folder.iterdir():
         if path.name not in SHIPPED:
             path.unlink()
+    # The file then says on which side a text is cut, as it was while the model learned.
+    tokenizer.backend_tokenizer.enable_truncation(
+        fields["max_length"], direction=tokenizer.truncation_side
+    )
     compact = tokenizer.backend_tokenizer.to_str(pretty=False)
     (folder / TOKENIZER_NAME).write_text(compact, encoding="utf-8")
     manifest = Manifest(

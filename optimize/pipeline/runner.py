@@ -14,6 +14,7 @@ from optimize.data.splits import Splits
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
 from optimize.pipeline.graph import can_quantize, graph
+from optimize.pipeline.preflight import preflight
 from optimize.pipeline.stage import Stage
 from optimize.settings.recipe import COMPARED, Settings
 from optimize.training.distributed import Processes
@@ -48,7 +49,10 @@ def build(
     runner = Runner(tell, cache_root, profile)
     built = Build(settings, runner)
     compared = settings.quantize.compare
-    if compared != "none" and not can_quantize(compared) and not runner.has(built.stages["kit"]):
+    new = not runner.has(built.stages["kit"])
+    if new:
+        preflight(settings)
+    if new and compared != "none" and not can_quantize(compared):
         tell(
             f"{COMPARED}: left out, since optimum is not installed: `pip install "
             '"optimize[optimum]"` brings it, with the transformers that it allows'

@@ -21,6 +21,7 @@ from optimize.data.splits import TrainingData
 from optimize.models.checkpoint import load_classifier
 from optimize.models.folder import derived
 from optimize.quantize.parity import check_parity
+from optimize.quantize.token_parity import check_tokens
 from optimize.settings.recipe import ExportSettings
 from optimize.workspace import Workspace
 
@@ -66,6 +67,7 @@ def build_onnx(
         ir_version=ir_version,
     )
     texts = data.validation.texts
+    check_tokens(model, result, manifest, texts)
     worst = check_parity(loaded, result, manifest, texts, settings.parity_tolerance)
     fused = fused_attention_nodes(result / MODEL_NAME)
     run.tell(f"ONNX equals PyTorch within {worst:.1e}, {fused} attention blocks fused")

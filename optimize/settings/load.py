@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from optimize.bundle.manifest import read_regular
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
 
@@ -23,6 +24,7 @@ else:
     import tomli as tomllib
 
 DEFAULT_RECIPE = "sample"
+LARGEST_RECIPE_BYTES = 1 << 20
 
 
 class SettingsError(ValueError):
@@ -121,13 +123,9 @@ def _read_recipe(name: str) -> dict[str, Any]:
     if name in shipped_recipes():
         text = (resources.files("optimize") / "recipes" / f"{name}.toml").read_text("utf-8")
     else:
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(
-                f"no recipe {name!r}: not a readable file ({error.strerror}), and not one of the "
-                f"shipped recipes {', '.join(shipped_recipes())}"
-            ) from None
+        text = _text_of(
+            Path(name), f"and it is not one of the shipped recipes {', '.join(shipped_recipes())}"
+        )
     return {"name": Path(name).stem, **toml_table(text, name)}
 
 
@@ -135,9 +133,33 @@ def _project_table(project: Path) -> dict[str, Any] | None:
     path = project / "pyproject.toml"
     if not path.is_file():
         return None
-    tool = toml_table(path.read_text(encoding="utf-8"), str(path)).get("tool", {})
+    tool = toml_table(_text_of(path, ""), str(path)).get("tool", {})
     own = tool.get("optimize")
+    if own is not None and not isinstance(own, dict):
+        raise SettingsError(f"{path}: tool.optimize is {own!r}; a table [tool.optimize] is needed")
     return None if own is None else {"name": "project", **own}
+
+
+def _text_of(path: Path, otherwise: str) -> str:
+    """A file of TOML, whose encoding is UTF-8; editors may begin it with a byte-order mark."""
+    try:
+        content = read_regular(path, LARGEST_RECIPE_BYTES)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8, which TOML is "
+            f"written in; convert the file, e.g. `iconv -f latin1 -t utf-8 {path}`"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            ", ".join(
+                filter(
+                    None, (f"no recipe {str(path)!r}: not a readable file ({reason})", otherwise)
+                )
+            )
+        ) from None
 
 
 def toml_table(text: str, source: str) -> dict[str, Any]:
@@ -148,7 +170,7 @@ def toml_table(text: str, source: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{source} is not TOML: {error}") from error
 
 
@@ -158,6 +180,8 @@ def _extended(table: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
     base = table.pop("extends", None)
     if base is None:
         return table
+    if not isinstance(base, str):
+        raise SettingsError(f"extends = {base!r}: the name of one recipe or its file is needed")
     if base in chain:
         raise SettingsError(f"recipes extend each other in a circle: {' -> '.join((*chain, base))}")
     return _merge(_extended(_read_recipe(base), (*chain, base)), table)

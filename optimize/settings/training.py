@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from optimize.settings.base import Section
 
@@ -55,6 +55,11 @@ class TeacherSettings(TrainingSettings):
     logits: str | None = None
 
 
+def _all_is_none(layers: object) -> object:
+    """A recipe cannot unset what the one that it extends has set, but it can say "all"."""
+    return None if layers == "all" else layers
+
+
 class StudentSettings(Section):
     """``[student]``: the model that is shipped.
 
@@ -62,7 +67,7 @@ class StudentSettings(Section):
         checkpoint: ``teacher``, or a checkpoint as in ``[teacher]``.
         revision: Hub revision of the checkpoint.
         layers: how many encoder layers to keep, evenly spaced up to the last, or the list of
-            those to keep, counted from 1; all when absent.
+            those to keep, counted from 1; all when absent or "all".
         dropout: while it learns, instead of the checkpoint's own; a student that is small for
             its teacher fits it better without.
         pooling: what its head reads: the ``mean`` of all tokens, which sentence encoders such as
@@ -73,7 +78,7 @@ class StudentSettings(Section):
 
     checkpoint: str = "teacher"
     revision: str | None = None
-    layers: int | tuple[int, ...] | None = None
+    layers: Annotated[int | tuple[int, ...] | None, BeforeValidator(_all_is_none)] = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
     pooling: Literal["mean"] | None = None
     new_head: bool = False

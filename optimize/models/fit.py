@@ -1,0 +1,126 @@
+"""A checkpoint, its tokenizer and the settings held against each other, before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from optimize.models.checkpoint import (
+    CheckpointError,
+    load_classifier,
+    load_config,
+    load_tokenizer,
+)
+from optimize.models.encoder import keep_layers
+from optimize.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PROBLEMS = {
+    "multi_label_classification": "several labels a text",
+    "regression": "a number a text",
+}
+
+
+def check_fit(
+    checkpoint: str,
+    revision: str | None,
+    max_length: int,
+    *,
+    fine_tuned: bool,
+    layers: int | Sequence[int] | None = None,
+) -> PreTrainedTokenizerFast:
+    """Refuse a checkpoint that would fail, or answer at random, after hours of training.
+
+    Nothing is trained, and weights are read only where the checkpoint is said to be fine-tuned.
+
+    Args:
+        checkpoint: as in the settings.
+        revision: of the Hub.
+        max_length: longest input in tokens.
+        fine_tuned: it is a classifier already.
+        layers: those that a student made of it is to keep.
+
+    Returns:
+        Its tokenizer.
+
+    Raises:
+        CheckpointError: with the values that do not fit.
+        StudentError: it has not those layers.
+    """
+    config = load_config(checkpoint, revision)
+    _check_problem(checkpoint, config)
+    tokenizer = load_tokenizer(checkpoint, revision)
+    model = _without_weights(checkpoint, config)
+    _check_positions(checkpoint, model, max_length)
+    _check_vocabulary(checkpoint, model, tokenizer)
+    keep_layers(model, layers)
+    if fine_tuned:
+        load_classifier(checkpoint, revision)
+    return tokenizer
+
+
+def token_lengths(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, uncut."""
+    with quiet():
+        return [len(ids) for ids in tokenizer(list(texts), truncation=False)["input_ids"]]
+
+
+def _check_problem(checkpoint: str, config: Any) -> None:
+    problem = getattr(config, "problem_type", None)
+    if problem in PROBLEMS:
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} has problem_type {problem!r}: it answers "
+            f"{PROBLEMS[problem]}, and this suite trains and judges one label a text. Give a "
+            "checkpoint of that kind, or remove problem_type from its config.json where one is "
+            "meant."
+        )
+
+
+def _without_weights(checkpoint: str, config: Any) -> PreTrainedModel:
+    """The model on no device: its shapes, and none of its memory."""
+    from transformers import AutoModelForSequenceClassification
+
+    from optimize.models import mean_pooled_bert as pooling  # noqa: F401  # its model type can be loaded from now on
+
+    try:
+        with quiet(), torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-any-return]
+    except Exception as error:  # a configuration that contradicts itself fails anywhere
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r}: no classifier can be made of its config.json "
+            f"(model_type {config.model_type!r}): {type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_positions(checkpoint: str, model: PreTrainedModel, max_length: int) -> None:
+    for name, module in model.named_modules():
+        if not name.endswith("position_embeddings") or not isinstance(module, torch.nn.Embedding):
+            continue
+        # RoBERTa and MPNet count positions from behind that of padding.
+        usable = module.num_embeddings - (
+            0 if module.padding_idx is None else module.padding_idx + 1
+        )
+        if max_length > usable:
+            raise CheckpointError(
+                f"teacher.max_length = {max_length}, but checkpoint {checkpoint!r} has "
+                f"{module.num_embeddings} positions, of which {usable} are for tokens; set "
+                f"max_length to at most {usable}"
+            )
+
+
+def _check_vocabulary(
+    checkpoint: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    embeddings: Any = model.get_input_embeddings()
+    rows = getattr(embeddings, "num_embeddings", None)
+    highest = max(tokenizer.get_vocab().values())
+    if rows is not None and highest >= rows:
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r}: its tokenizer has token ids up to {highest}, its model "
+            f"{rows} rows of embeddings; tokens were added without resize_token_embeddings(), or "
+            "the tokenizer is of another model"
+        )
