@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from optimize.bundle.manifest import StoredError, read_versioned
+from optimize.judge.consistency import contradictions
 from optimize.judge.gates.comparisons import compared
 from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.rules import decide_all, timing_gates
@@ -15,6 +16,7 @@ from optimize.judge.records import REPORT_SCHEMAS, GateResult, Report
 from optimize.settings.gates import BASELINE
 from optimize.settings.load import SettingsError, parse
 
+MOST_SHOWN = 3
 AGAIN = "Judge again: `pytest benchmarks --out DIR`."
 
 
@@ -37,7 +39,7 @@ def read_report(path: Path) -> Report:
 
     Raises:
         StoredError: not a file, not JSON, of a schema version that is not known here, or changed
-            since it was written.
+            since it was written; or its parts do not fit together.
     """
     content = read_versioned(path, REPORT_SCHEMAS, AGAIN)
     try:
@@ -49,6 +51,11 @@ def read_report(path: Path) -> Report:
             f"{path} was changed after it was written: its content has SHA-256 "
             f"{content_digest(report)[:10]}…, it says {report.content_sha256[:10]}…. {AGAIN}"
         )
+    found = contradictions(report)
+    if found:
+        shown = "; ".join(found[:MOST_SHOWN])
+        more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+        raise StoredError(f"{path} contradicts itself: {shown}{more}. {AGAIN}")
     return compared(report)
 
 

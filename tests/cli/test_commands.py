@@ -94,6 +94,11 @@ def test_check(capsys, tiny_recipe):
     assert capsys.readouterr().out.splitlines() == [
         f"settings: recipe {tiny_recipe}",
         "data: 48 train, 24 validation, 24 test texts; 3 labels",
+        "  label        train  validation        test",
+        *(
+            f"  {label:6}          16           8           8"
+            for label in ("cancel", "refund", "track")
+        ),
         "gates: none",
     ]
 

@@ -1,0 +1,201 @@
+"""Checkpoints as people have them: refused by name before anything trains, or read rightly."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import LABELS
+from optimize.models import checkpoint
+from optimize.models.checkpoint import CheckpointError
+from optimize.models.encoder import StudentError
+from optimize.models.fit import check_fit
+from optimize.settings.training import StudentSettings
+
+MAX_LENGTH = 32
+
+
+@pytest.fixture
+def folder(tiny_backbone, tmp_path):
+    shutil.copytree(tiny_backbone, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def classifier(folder):
+    """The same with a head, as one that was fine-tuned is saved."""
+    checkpoint.load_backbone(str(folder), LABELS).save_pretrained(folder)
+    return folder
+
+
+def configured(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def fit(folder, max_length=MAX_LENGTH, *, fine_tuned=False, layers=None):
+    return check_fit(str(folder), None, max_length, fine_tuned=fine_tuned, layers=layers)
+
+
+def test_what_fits_is_taken(folder, classifier):
+    fit(folder)
+    fit(classifier, fine_tuned=True, layers=1)
+    fit(classifier, 160)
+
+
+def test_a_head_that_is_not_there_is_no_fine_tuned_classifier(folder):
+    fit(folder)
+    with pytest.raises(CheckpointError, match=r"classifier\.bias, classifier\.weight"):
+        fit(folder, fine_tuned=True)
+
+
+def test_weights_of_another_encoder_would_be_random(folder):
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "layer.1" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks 16 weights of the encoder"):
+        checkpoint.load_backbone(str(folder), LABELS)
+
+
+def test_a_head_of_other_labels_is_drawn_anew(classifier):
+    model = checkpoint.load_backbone(str(classifier), ("a", "b", "c", "d", "e"))
+    assert model.config.num_labels == model.classifier.out_features == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "max_length", "words"),
+    [
+        ({}, 161, "max_length = 161, but .* has 160 positions, of which 160 are for tokens"),
+        ({"problem_type": "multi_label_classification"}, 32, "several labels a text"),
+        ({"problem_type": "regression"}, 32, "a number a text"),
+        ({"vocab_size": 20}, 32, "token ids up to 41, its model 20 rows of embeddings"),
+        ({"num_attention_heads": 3}, 32, "no classifier can be made of its config.json"),
+    ],
+)
+def test_numbers_that_do_not_fit(folder, changes, max_length, words):
+    configured(folder, **changes)
+    with pytest.raises(CheckpointError, match=words):
+        fit(folder, max_length)
+
+
+def roberta(folder):
+    from transformers import AutoTokenizer, RobertaConfig, RobertaForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=34, pad_token_id=1, num_labels=3,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+
+
+def test_positions_that_are_counted_from_behind_padding(folder):
+    roberta(folder)
+    fit(folder, 32)
+    with pytest.raises(CheckpointError, match="34 positions, of which 32 are for tokens"):
+        fit(folder, 33)
+
+
+def test_layers_that_are_not_there(folder):
+    with pytest.raises(StudentError, match=r"student\.layers = 3, but the model has 2"):
+        fit(folder, layers=3)
+    assert StudentSettings(layers="all").layers is None
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ({"0": 5, "1": 6, "2": 7}, ("5", "6", "7")),
+        ({"1": "a", "2": "b", "3": "c"}, "has the ids 1, 2, 3, but logits are counted from 0 to 2"),
+        ({"0": "a", "2": "b"}, "has the ids 0, 2, but"),
+    ],
+)
+def test_label_names(classifier, names, found):
+    configured(classifier, id2label=names)
+    if isinstance(found, tuple):
+        assert checkpoint.label_names(str(classifier)) == found
+    else:
+        with pytest.raises(CheckpointError, match=found):
+            checkpoint.label_names(str(classifier))
+
+
+def test_a_folder_that_is_not_there(folder):
+    with pytest.raises(CheckpointError, match=rf"no such folder \(closest: {folder}\)"):
+        fit(folder.parent / "modle")
+    with pytest.raises(CheckpointError, match="nor a folder /nowhere"):
+        fit("/nowhere/model")
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
+        fit(folder)
+
+
+@pytest.mark.parametrize(
+    "given", ["./bert", "../models/bert", "a/b/c", "~/bert", "C:\\bert", "a b"]
+)
+def test_what_can_only_be_a_folder_is_not_asked_of_the_hub(given):
+    with pytest.raises(CheckpointError, match="there is no such folder"):
+        checkpoint.locate(given)
+
+
+@pytest.mark.parametrize("given", ["bert-base-uncased", "google/bert_uncased_L-4"])
+def test_an_id_of_the_hub_stays_one(given):
+    assert checkpoint.locate(given) == given
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pickle \(\.bin\).*save_pretrained"):
+        fit(folder)
+
+
+def test_weights_that_are_cut_short_are_one_kind_of_error(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="cannot be loaded: SafetensorError"):
+        checkpoint.load_backbone(str(folder), LABELS)
+
+
+def test_code_of_its_own_is_refused_naming_the_key(folder, monkeypatch):
+    (folder / "evil.py").write_text("raise SystemExit('ran')")
+    configured(folder, model_type="evil", auto_map={"AutoConfig": "evil.Config"})
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(CheckpointError, match=r"auto_map: .*evil\.Config.*never"):
+        fit(folder)
+
+
+def test_token_types_that_the_model_does_not_take_are_left_out(folder):
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    size = len(checkpoint.load_tokenizer(str(folder)))
+    assert "token_type_ids" in checkpoint.load_tokenizer(str(folder)).model_input_names
+    config = DistilBertConfig(vocab_size=size, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    DistilBertForSequenceClassification(config).save_pretrained(folder)
+    assert checkpoint.load_tokenizer(str(folder)).model_input_names == [
+        "input_ids", "attention_mask",
+    ]  # fmt: skip
+
+
+def test_every_loader_of_a_checkpoint_refuses_its_code():
+    """Any `from_pretrained` that is added without it fails here."""
+    import ast
+    from pathlib import Path
+
+    import optimize
+
+    calls = [
+        (path.name, node)
+        for path in Path(optimize.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_pretrained"
+    ]
+    assert calls
+    for name, call in calls:
+        if ast.unparse(call.func) == "ORTQuantizer.from_pretrained":
+            continue  # it reads an ONNX file of ours, and knows no such argument
+        given = {each.arg: each.value for each in call.keywords}
+        trusted = given.get("trust_remote_code")
+        assert isinstance(trusted, ast.Constant), name
+        assert trusted.value is False, name
