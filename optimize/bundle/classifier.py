@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimize.bundle.encoder import INPUTS, Batch, TextEncoder
 from optimize.bundle.folder import MODEL_NAME, BundleError, checked_bytes, read_manifest
+from optimize.bundle.fork import survive_fork
 from optimize.bundle.manifest import Manifest, Prediction
 from optimize.bundle.session import checked_facts, open_session
+from optimize.bundle.texts import checked_texts
 from optimize.machine import available_cores
 
 Logits = NDArray[np.float32]
@@ -29,7 +33,8 @@ class Classifier:
     """An ONNX text classifier read from a bundle folder.
 
     Safe to share between threads: onnxruntime sessions and tokenizers are, and nothing else
-    changes after construction.
+    changes after construction. A process that was forked opens the bundle again at its first use;
+    another process gets it pickled by its path.
 
     Args:
         bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``.
@@ -51,13 +56,24 @@ class Classifier:
                 f"{folder} holds a {self.manifest.format} model; Classifier reads onnx bundles. "
                 "Export it with `optimize build`."
             )
-        model = checked_bytes(folder, MODEL_NAME, self.manifest)
-        self.facts = checked_facts(model, folder)
-        self.encoder = TextEncoder(folder, self.manifest)
-        self._session = open_session(model, _bounded(threads), folder, self.facts)
-        self._inputs = {node.name for node in self._session.get_inputs()}
+        self._folder, self._asked = folder.absolute(), threads
         self._path = folder / MODEL_NAME
+        self._threads = _bounded(threads)
+        self.encoder = TextEncoder(folder, self.manifest)
+        self._session, self._process = self._opened(), os.getpid()
+        self._inputs = {node.name for node in self._session.get_inputs()}
         self._check_signature()
+        survive_fork(self._session)
+
+    def _opened(self) -> Any:
+        """A session of this process, of the file that the manifest was written for."""
+        model = checked_bytes(self._folder, MODEL_NAME, self.manifest)
+        self.facts = checked_facts(model, self._folder)
+        return open_session(model, self._threads, self._folder, self.facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its path: another process opens the bundle itself."""
+        return partial(Classifier, threads=self._asked), (self._folder,)
 
     def _check_signature(self) -> None:
         """Refuse a model that is fed with anything else, or that answers with anything else."""
@@ -86,7 +102,7 @@ class Classifier:
         return self.manifest.labels
 
     def predict(
-        self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+        self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> list[Prediction]:
         """The most probable label of each text, with its probability."""
         probabilities = self.predict_proba(texts, batch_size=batch_size)
@@ -97,12 +113,12 @@ class Classifier:
         ]
 
     def predict_proba(
-        self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+        self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> Logits:
         """Probability of every label for each text, shape (texts, labels)."""
         return probabilities(self.logits(texts, batch_size=batch_size), self.manifest)
 
-    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
+    def logits(self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
         """Raw scores before bias, temperature and softmax, shape (texts, labels).
 
         Texts of similar length share a batch, so little is spent on padding. Under dynamic INT8
@@ -111,7 +127,13 @@ class Classifier:
 
         Raises:
             AnswerError: the model fails, or its scores are not finite.
+            TypeError: an element is no string; names its position.
+            ValueError: one holds half a character, or ``batch_size`` is below 1.
         """
+        texts = checked_texts(texts)
+        if self._process != os.getpid():
+            # A fork has the session and none of its threads, for which it would wait for ever.
+            self._session, self._process = self._opened(), os.getpid()
         scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for rows, batch in self.encoder.batches(texts, batch_size):
             scores[rows] = self._answer(batch)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from optimize.bundle.folder import TOKENIZER_NAME, BundleError, checked_bytes
 from optimize.bundle.manifest import Manifest
+from optimize.bundle.texts import checked_texts
 
 # What a model may be fed with.
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
@@ -46,12 +47,16 @@ class TextEncoder:
         )
 
     def batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
-        """Yield (positions in ``texts``, arrays of shape (batch, longest)) by rising length."""
-        if isinstance(texts, str):
-            raise TypeError("texts is one string; pass a list of strings, e.g. [text]")
+        """Yield (positions in ``texts``, arrays of shape (batch, longest)) by rising length.
+
+        Raises:
+            TypeError: an element is no string; a pair would be taken for two.
+            ValueError: one holds half a character, or ``batch_size`` is below 1.
+        """
+        texts = checked_texts(texts)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = self._tokenizer.encode_batch(texts)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

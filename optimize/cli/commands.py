@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import inspect
 import json
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.bundle.manifest import KIT_NAME
 from optimize.cli.arguments import build_parser
+from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
     from optimize.settings.recipe import Settings
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (ValueError, RuntimeError, OSError) as error:
         # Every refusal of this package is one of these, and says what to do.
-        print(f"optimize: {error}", file=sys.stderr)
+        print(lines_for_terminal(f"optimize: {error}"), file=sys.stderr)
         return 1
     finally:
         warnings.showwarning = shown
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _warn(others: Any, message: Warning | str, category: type[Warning], *more: Any) -> None:
     """A warning of this package as a line for a person; others as Python shows them."""
     if category.__module__.split(".")[0] == "optimize":
-        print(f"optimize: warning: {message}", file=sys.stderr)
+        print(lines_for_terminal(f"optimize: warning: {message}"), file=sys.stderr)
     else:
         others(message, category, *more)
 
@@ -74,7 +76,8 @@ class Teller:
 
     def __call__(self, line: str) -> None:
         """Print one line."""
-        print(f"{time.monotonic() - self._start:5.0f} s  {line}", flush=True)
+        shown = for_terminal(line)
+        print(f"{time.monotonic() - self._start:5.0f} s  {shown}", flush=True)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -217,7 +220,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         from optimize.judge.reports.plots import plot_runs
 
         arguments.out.mkdir(parents=True, exist_ok=True)
-        parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), "\n".join(lines)]
+        shown = "\n".join(map(for_markdown, lines))
+        parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), shown]
         text = "\n\n".join(part for part in parts if part) + "\n"
         (arguments.out / "compare.md").write_text(text, encoding="utf-8")
         plot_runs(runs, arguments.variant, arguments.out / "compare.svg")
@@ -312,7 +316,7 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{len(splits.test)} test texts; {len(splits.label_names)} labels"
     )
     lengths = partial(token_lengths, tokenizer)
-    print("\n".join(summary(splits, chosen.teacher.max_length, lengths)))
+    print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
     return 0
 
@@ -321,12 +325,33 @@ def _predict(arguments: argparse.Namespace) -> int:
     from optimize.bundle.classifier import Classifier
 
     classifier = Classifier(arguments.bundle)
-    texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    code = 0
     # One by one, as the bundle was judged: a batch shares its INT8 scales.
-    for text in texts:
-        ((label, probability),) = classifier.predict([text])
-        print(f"{label}\t{probability:.4f}\t{text}")
-    return 0
+    for place, given in _texts_to_predict(arguments.texts):
+        try:
+            text = given.decode("utf-8") if isinstance(given, bytes) else given
+            ((label, probability),) = classifier.predict([text])
+        except ValueError as error:  # not UTF-8, or half a character
+            # The other lines are still answered.
+            print(lines_for_terminal(f"optimize: {place}: {error}"), file=sys.stderr)
+            code = 1
+            continue
+        print(for_terminal(f"{label}\t{probability:.4f}\t{text}").replace("\\x09", "\t"))
+    return code
+
+
+def _texts_to_predict(given: Sequence[str]) -> Iterator[tuple[str, str | bytes]]:
+    """Each text with its place: the arguments, or the lines of standard input as bytes."""
+    if given:
+        yield from ((f"text {number}", text) for number, text in enumerate(given, start=1))
+        return
+    for number, line in enumerate(getattr(sys.stdin, "buffer", sys.stdin), start=1):
+        content = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+        if number == 1:
+            content = content.removeprefix(codecs.BOM_UTF8)
+        content = content.rstrip(b"\r\n")
+        if content.strip():
+            yield f"line {number}", content
 
 
 RUNNERS = {

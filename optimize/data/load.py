@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from optimize.bundle.texts import surrogate_fault
 from optimize.data import labels as label_rules
 from optimize.data import texts as text_rules
 from optimize.data.faults import Faults
@@ -89,7 +90,7 @@ def _check_rows(rows: RawSplit, settings: DataSettings, faults: Faults) -> None:
         for column, fault in (
             (settings.text_column, text_rules.fault_of(text)),
             (settings.label_column, label_rules.fault_of(label)),
-            (settings.label_column, text_rules.surrogate_fault(str(label))),
+            (settings.label_column, surrogate_fault(str(label))),
         ):
             if fault:
                 faults.add(f"{rows.origin}, row {row}, column {column!r}: {fault}")

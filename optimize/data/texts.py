@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def surrogate_fault(text: str) -> str:
-    """Why a text cannot be stored or tokenised, or nothing.
-
-    The one rule for lone surrogates: they are half a character, which UTF-8 has no bytes for.
-    """
-    found = SURROGATE.search(text)
-    if found is None:
-        return ""
-    return (
-        f"character {found.start()} is half of a surrogate pair (U+{ord(found.group()):04X}), "
-        "which no UTF-8 text can hold; delete it, or write the whole character"
-    )
+from optimize.bundle.texts import surrogate_fault
 
 
 def fault_of(text: Any) -> str:

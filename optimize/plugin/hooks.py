@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from optimize.escape import for_terminal
 from optimize.plugin.markers import GatesMarker, gates_marker, workloads_marker
 from optimize.plugin.session import (
     SESSION_NAME,
@@ -216,9 +217,9 @@ def gate(
         for key in ("verdict", "measured", "limit", "reason"):
             record_property(key, getattr(result, key))
         if result.verdict == "fail":
-            raise GateFailed(complaint(result))
+            raise GateFailed(for_terminal(complaint(result)))
         if result.verdict == "inconclusive":
-            undecided(complaint(result))
+            undecided(for_terminal(complaint(result)))
 
     return assert_gate
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from optimize.escape import for_terminal
 from optimize.settings.recipe import Settings
 from optimize.workspace import Tell
 
@@ -183,5 +184,6 @@ class _Teller:
 
     def _tell(self, line: str) -> None:
         if self._reporter is not None:
-            self._reporter.write_line(f"  {time.monotonic() - self._start:5.0f} s  {line}")
+            shown = for_terminal(line)
+            self._reporter.write_line(f"  {time.monotonic() - self._start:5.0f} s  {shown}")
             self._reporter.flush()

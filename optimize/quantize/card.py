@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from optimize.bundle.manifest import Manifest
+from optimize.escape import for_markdown
 
 SHOWN_LABELS = 12
 
@@ -12,7 +13,7 @@ def model_card(manifest: Manifest) -> str:
 
     It holds no scores: those are the report's, measured on the machine that judged.
     """
-    labels = ", ".join(f"`{name}`" for name in manifest.labels[:SHOWN_LABELS])
+    labels = ", ".join(f"“{for_markdown(name)}”" for name in manifest.labels[:SHOWN_LABELS])
     if len(manifest.labels) > SHOWN_LABELS:
         labels += f" and {len(manifest.labels) - SHOWN_LABELS} more"
     inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in manifest.inputs.items())

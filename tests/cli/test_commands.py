@@ -246,3 +246,28 @@ def test_baseline_that_did_not_pass_is_not_saved(canned_report, tmp_path, capsys
     told = capsys.readouterr().err
     assert f"is not a pass ({verdict})" in told
     assert "speed[typical]: 1.5×" in told
+
+
+def predicted(tiny_kit, content):
+    return subprocess.run(
+        [sys.executable, "-m", "optimize", "predict", str(tiny_kit / "student-int8")],
+        input=content, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def test_predict_survives_any_bytes_and_names_the_line(tiny_kit):
+    content = b"\xef\xbb\xbfwhere is it\r\n\r\n\xff\xfe\nwhere is it\n\xed\xa0\x80\n\x1b[31m it\n"
+    done = predicted(tiny_kit, content)
+    assert done.returncode == 1
+    one, same, red = done.stdout.decode().splitlines()
+    assert one == same
+    assert one.endswith("\twhere is it")
+    assert red.endswith("\t\\x1b[31m it")
+    told = done.stderr.decode().splitlines()
+    assert [line.split(": ")[1] for line in told] == ["line 3", "line 5"]
+
+
+def test_predict_of_plain_lines(tiny_kit):
+    done = predicted(tiny_kit, "where is it\nnée 🙂".encode())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().splitlines()[1].endswith("\tnée 🙂")

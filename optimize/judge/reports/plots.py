@@ -43,7 +43,10 @@ def plot_runs(runs: Sequence[Run], variant: str, path: Path) -> None:
         raise CompareError("no run has a report; there is nothing to plot")
     first = judged[0][1]
     workloads = list(first.timing.series)
-    with plt.rc_context({"svg.hashsalt": "optimize", "font.size": 9}):
+    with plt.rc_context(
+        # A dollar sign in a name is no formula.
+        {"svg.hashsalt": "optimize", "font.size": 9, "text.parse_math": False}
+    ):
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
         _speed(axes[0], judged, variant, workloads)
         _bars(axes[1], judged, "texts a second, largest batch", lambda r: throughput(r, variant))

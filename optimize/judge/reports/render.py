@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 from optimize.judge.records import Report
 from optimize.judge.reports.tables import (
     MARKS,
@@ -37,13 +38,13 @@ TABLE_WIDTH = 172
 def markdown(report: Report) -> str:
     """The report for a pull request or a job summary, at most 1 MB."""
     parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
-    parts += [f"- {line}" for line in complaints(report)] + [""]
+    parts += [f"- {for_markdown(line)}" for line in complaints(report)] + [""]
     tables = [variant_table(report), gate_table(report), startup_table(report)]
     if report.baseline is not None and report.baseline.changes:
         tables.append(change_table(report, MARKDOWN_CHANGES))
     for table in tables:
         parts += [*_markdown_table(*table), ""]
-    parts += [f"- {line}" for line in conditions(report)]
+    parts += [f"- {for_markdown(line)}" for line in conditions(report)]
     text = "\n".join(parts) + "\n"
     if len(text.encode()) > SUMMARY_LIMIT:
         text = text.encode()[:SUMMARY_LIMIT].decode(errors="ignore") + "\n\n… cut at 1 MB\n"
@@ -62,19 +63,19 @@ def plain_terminal(tables: Iterable[Table], lines: Iterable[str], *, colour: boo
     for table in tables:
         console.print(_rich_table(*table))
     for line in lines:
-        console.print(line, markup=False)
+        console.print(for_terminal(line), markup=False)
     return _trimmed(stream)
 
 
 def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     def line(cells: Sequence[str]) -> str:
-        return (
-            "| "
-            + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
-            + " |"
-        )
+        return f"| {' | '.join(map(_markdown_cell, cells))} |"
 
     return [line(header), "|" + " --- |" * len(header), *(line(row) for row in rows)]
+
+
+def _markdown_cell(cell: str) -> str:
+    return "<br>".join(map(for_markdown, cell.split("\n")))
 
 
 def terminal(report: Report, width: int, *, colour: bool) -> str:
@@ -113,10 +114,11 @@ def _show(console: Console, report: Report) -> None:
     for table in tables:
         console.print(_rich_table(*table))
     for line in conditions(report):
-        console.print(line, style="dim", markup=False)
+        console.print(for_terminal(line), style="dim", markup=False)
     for result in report.gates:
         if result.verdict != "pass":
-            console.print(complaint(result), style=STYLES[result.verdict], markup=False)
+            line = for_terminal(complaint(result))
+            console.print(line, style=STYLES[result.verdict], markup=False)
     passed = sum(result.verdict == "pass" for result in report.gates)
     console.print(
         f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",
@@ -140,7 +142,7 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
     for number, name in enumerate(header):
         table.add_column(name, no_wrap=number != len(header) - 1, vertical="top")
     for row in rows:
-        table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
+        table.add_row(*(Text(lines_for_terminal(cell), style=styles.get(cell, "")) for cell in row))
     return table
 
 

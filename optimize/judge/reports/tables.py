@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optimize.escape import for_command, for_command_property
 from optimize.judge.gates.control import brackets, widening_of
 from optimize.judge.records import Control, GateResult, Report, Scores, Timing, overall
 
@@ -147,9 +148,8 @@ def complaint(result: GateResult) -> str:
 
 def annotation(result: GateResult) -> str:
     """A failed gate as GitHub shows it on the pull request (workflow command ``error``)."""
-    text = complaint(result).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    title = result.name.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
-    return f"::error title=gate {title}::{text}"
+    title = for_command_property(result.name)
+    return f"::error title=gate {title}::{for_command(complaint(result))}"
 
 
 def complaints(report: Report) -> list[str]:
