@@ -25,6 +25,7 @@ def build_parser(runners: Runners) -> argparse.ArgumentParser:
         description="Make a text classifier small and fast, and prove that it stayed right.",
     )
     parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_making(commands, runners)
     _add_judging(commands, runners)

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -46,12 +47,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except (ValueError, RuntimeError, OSError) as error:
+        if arguments.debug:
+            raise
         # Every refusal of this package is one of these, and says what to do.
         print(lines_for_terminal(f"optimize: {error}"), file=sys.stderr)
+        return 1
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(lines_for_terminal(f"optimize: {_unexpected(error)}"), file=sys.stderr)
         return 1
     finally:
         warnings.showwarning = shown
     return code
+
+
+def _unexpected(error: Exception) -> str:
+    """Words for what nobody foresaw, with the place in this package."""
+    own = Path(__file__).parents[1]
+    places = [
+        f"{Path(frame.filename).relative_to(own.parent)}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(own)
+    ]
+    return (
+        f"unexpected {type(error).__name__}: {error} (at {places[-1] if places else '?'}). This is "
+        "a fault of optimize: please report it, with what `optimize --debug …` prints."
+    )
 
 
 def _warn(others: Any, message: Warning | str, category: type[Warning], *more: Any) -> None:

@@ -21,6 +21,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from optimize.bundle.manifest import FileEntry
+from optimize.disk import flush, told_when_full
 from optimize.pipeline.key import Json
 from optimize.training.distributed import Processes
 from optimize.workspace import Tell
@@ -162,7 +163,7 @@ class StageCache:
 
     def _build_locked(self, name: str, place: Path, fill: Fill, parts: Mapping[str, Json]) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{place}.lock"):
+        with told_when_full(self._root), FileLock(f"{place}.lock"):
             if not place.is_dir():
                 aside = _aside(place)
                 fill(aside / RESULT, aside / WORK)
@@ -175,7 +176,7 @@ class StageCache:
         lock: AbstractContextManager[Any] = nullcontext()
         if self._processes.first:
             lock = FileLock(f"{place}.lock")
-        with lock:
+        with told_when_full(self._root), lock:
             self._processes.by_first(lambda: _prepare(place))
             if not place.is_dir():  # else another run had the lock before this one
                 aside = _unfinished(place)
@@ -231,7 +232,7 @@ def _finish(name: str, place: Path, parts: Mapping[str, Json]) -> None:
     result = aside / RESULT
     files = {}
     for path in _files(result):
-        _flush(path)
+        flush(path)
         entry = FileEntry.of(path)
         files[path.relative_to(result).as_posix()] = {
             "size_bytes": entry.size_bytes,
@@ -241,9 +242,9 @@ def _finish(name: str, place: Path, parts: Mapping[str, Json]) -> None:
     shutil.rmtree(aside / WORK, ignore_errors=True)
     (aside / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for path in (aside / RECORD_NAME, *_folders(result), aside):
-        _flush(path)
+        flush(path)
     aside.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -259,13 +260,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _folders(folder: Path) -> list[Path]:
     return [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold what was written to a file or folder."""
-    with suppress(OSError):  # some file systems and systems cannot, for folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

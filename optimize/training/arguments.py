@@ -18,6 +18,7 @@ from transformers import (
 
 from optimize.machine import training_precision
 from optimize.settings.training import TrainingSettings
+from optimize.training.resume import SealCheckpoints
 from optimize.training.run import Run
 from optimize.workspace import Tell
 
@@ -37,7 +38,7 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
         ddp_find_unused_parameters=False,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=1,
+        save_total_limit=2,  # the newest may be cut short, and then the one before is whole
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
         logging_strategy="no",
@@ -51,8 +52,8 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
 
 
 def callbacks(settings: TrainingSettings, run: Run) -> list[TrainerCallback]:
-    """One line an epoch, an early stop where the settings ask for one, and the run's own."""
-    chosen: list[TrainerCallback] = [EpochLine(run.tell), *run.watch]
+    """Sealed checkpoints, a line an epoch, an early stop where the settings ask, the run's own."""
+    chosen: list[TrainerCallback] = [SealCheckpoints(run), EpochLine(run.tell), *run.watch]
     if settings.patience:
         chosen.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     return chosen

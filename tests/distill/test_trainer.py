@@ -1,11 +1,13 @@
 """The trainer that joins the losses, what it leaves behind, and what a killed run comes back to."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,8 +63,8 @@ def lessons_of(splits, tokenizer, folder, targets=None, *, same_origin=False):
     return TrainingSet(tokens, splits.train.labels, targets, same_origin)
 
 
-def run_of(folder, **more):
-    return Run(folder / "run", silent, **more)
+def run_of(folder, tell=silent, **more):
+    return Run(folder / "run", tell, **more)
 
 
 def student_of(splits, backbone):
@@ -313,6 +315,50 @@ def test_half_written_checkpoint_is_passed_over(splits, tiny_backbone, tmp_path)
     assert not cut.exists()
     (cut.parent / last / "trainer_state.json").write_text('{"epoch": ')
     assert last_whole_checkpoint(run) != last
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+@pytest.mark.parametrize("harm", [flipped, cut, lambda path: path.unlink()])
+def test_a_checkpoint_with_any_file_damaged_is_set_aside_and_told(
+    harm, splits, tiny_backbone, tmp_path
+):
+    """The one before is taken, and training goes on from there to the same weights."""
+    whole = trained(splits, tiny_backbone, tmp_path / "whole", epochs=3)
+
+    class Killed(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.epoch > 2.4:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tiny_backbone, tmp_path / "cut", watch=[Killed()], epochs=3)
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "cut", kept)
+    newest = Path(last_whole_checkpoint(run_of(kept)))
+    names = sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file())
+    assert len(names) > 5
+    for name in names:
+        shutil.rmtree(tmp_path / "cut")
+        shutil.copytree(kept, tmp_path / "cut")
+        told = []
+        run = run_of(tmp_path / "cut", told.append)
+        harm(run.work / newest.name / name)
+        found = last_whole_checkpoint(run)
+        assert found is not None
+        assert Path(found).name != newest.name, name
+        assert len(told) == 1
+        assert told[0].startswith(newest.name)
+    resumed = trained(splits, tiny_backbone, tmp_path / "cut", epochs=3)
+    assert_same_weights(weights(resumed), weights(whole))
 
 
 BUILD = """

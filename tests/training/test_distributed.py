@@ -26,7 +26,10 @@ from optimize.training import trainer
 from optimize.pipeline.runner import Build, Runner
 
 loaded = checkpoint._classifier
-checkpoint._classifier = lambda *args, **more: loaded(*args, **more).double()
+def doubled(*args, **more):
+    model, told = loaded(*args, **more)
+    return model.double(), told
+checkpoint._classifier = doubled
 losses = []
 step = trainer.ClassifierTrainer.training_step
 

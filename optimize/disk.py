@@ -1,0 +1,50 @@
+"""What is written is on the disk, and a disk that is full is told by name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# As safetensors, torch and pyarrow pass it on.
+FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+
+
+class DiskFullError(RuntimeError):
+    """No space is left; names the folder and what may be removed."""
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    with suppress(OSError):  # some file systems and systems cannot, for folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a library says, in its own way, that the disk is full."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(words in str(error) for words in FULL_WORDS)
+
+
+@contextmanager
+def told_when_full(folder: Path) -> Iterator[None]:
+    """Within it, a full disk is a :class:`DiskFullError` that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not is_full(error):
+            raise
+        raise DiskFullError(
+            f"no space is left where {folder} is ({error}). What is finished stays, and the same "
+            "command goes on from there. Free some: `optimize cache` shows the stages there are, "
+            "`optimize cache --older-than 7` removes what was not used for a week; or set "
+            "XDG_CACHE_HOME to another disk."
+        ) from error
