@@ -77,6 +77,15 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
     tune.set_defaults(run=runners["tune"])
 
+    init = commands.add_parser(
+        "init", help="look at data and a checkpoint, and write a first recipe for them"
+    )
+    init.add_argument("data", help="a file or folder of texts with labels")
+    init.add_argument("checkpoint", nargs="?", help="the teacher; the sample's when absent")
+    init.add_argument("--minutes", type=float, default=20.0, help="that a build may take here (20)")
+    init.add_argument("--out", type=Path, default=Path("recipe.toml"), help="file to write")
+    init.set_defaults(run=runners["init"])
+
     check = commands.add_parser("check", help="check recipe and data; trains nothing")
     _add_recipe(check)
     check.set_defaults(run=runners["check"])

@@ -24,7 +24,8 @@ from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 if TYPE_CHECKING:
     from optimize.settings.recipe import Settings
 
-EXTRAS = dict.fromkeys(("run", "build", "check", "cache"), "build") | {"tune": "build,tune"}
+EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {"tune": "build,tune"}
+COST_TEXTS = 1000
 # pytest's own codes are 0 to 5, and an undecided run has the same code there.
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 6}
 
@@ -326,6 +327,7 @@ def _schema_of(record: str) -> dict[str, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     from optimize.data.summary import summary
     from optimize.models.fit import token_lengths
+    from optimize.pipeline.cost import cost_of
     from optimize.pipeline.preflight import preflight
     from optimize.pipeline.runner import load_splits
 
@@ -339,7 +341,24 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     lengths = partial(token_lengths, tokenizer)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
+    tokens = lengths(splits.train.texts[:COST_TEXTS])
+    print(f"cost: {cost_of(chosen, splits, sum(tokens) / len(tokens)).line}")
     print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from optimize.data.summary import summary
+    from optimize.pipeline.initial import initial_recipe
+
+    if arguments.out.exists():
+        raise FileExistsError(f"{arguments.out} is there already; choose another file with --out")
+    found = initial_recipe(arguments.data, arguments.checkpoint, arguments.minutes)
+    arguments.out.write_text(found.text, encoding="utf-8")
+    print(lines_for_terminal(found.text))
+    print(lines_for_terminal("\n".join(summary(found.splits))))
+    print(found.cost.line)
+    print(f"recipe: {arguments.out}; next: optimize run --recipe {arguments.out}")
     return 0
 
 
@@ -381,6 +400,7 @@ RUNNERS = {
     "build": _build,
     "cache": _cache,
     "tune": _tune,
+    "init": _init,
     "check": _check,
     "report": _report,
     "compare": _compare,

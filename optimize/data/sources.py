@@ -73,7 +73,7 @@ def read(settings: DataSettings, faults: Faults) -> RawSplits:
         with resources.as_file(resources.files("optimize") / "sample" / "intents.jsonl") as path:
             return _read_one_file(path, "jsonl", settings, faults)
     path = Path(settings.source)
-    form = settings.format if settings.format != "auto" else _guess(path)
+    form = settings.format if settings.format != "auto" else form_of(path)
     if form == "hub":
         return _read_hub(settings)
     if not path.exists():
@@ -90,7 +90,12 @@ def read(settings: DataSettings, faults: Faults) -> RawSplits:
     return _read_one_file(path, form, settings, faults)
 
 
-def _guess(path: Path) -> str:
+def form_of(path: Path) -> str:
+    """The format that a source's name and content tell.
+
+    Raises:
+        DataError: they tell none.
+    """
     if not path.exists():
         # A Hub id is NAME or OWNER/NAME; anything with a known suffix was meant as a file.
         return "hub" if path.suffix not in SUFFIXES and len(path.parts) <= 2 else "csv"

@@ -187,6 +187,11 @@ def _extended(table: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
     return _merge(_extended(_read_recipe(base), (*chain, base)), table)
 
 
+def with_base(table: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """A table laid over the recipe that it extends."""
+    return _extended({"extends": base, **table}, ())
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():

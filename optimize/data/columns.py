@@ -1,0 +1,138 @@
+"""Which columns of a table hold texts, labels and splits, as its names and values suggest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from optimize.data.faults import Faults
+from optimize.data.separated import SEPARATORS
+from optimize.data.splits import DataError
+from optimize.data.tables import READERS, Reading, json_of, text_of
+
+# What columns and splits are commonly called.
+TEXT_NAMES = ("text", "utterance", "sentence", "query", "question", "message", "content", "review")
+LABEL_NAMES = ("label", "intent", "category", "class", "target", "labels", "topic", "sentiment")
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing", "holdout"),
+}
+ROWS_LOOKED_AT = 5000
+Table = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table seem to be.
+
+    Attributes:
+        text: holds the texts.
+        label: holds the labels.
+        split: says which split a row is in, where one does.
+        splits: what it calls each split, by our name.
+    """
+
+    text: str
+    label: str
+    split: str | None = None
+    splits: Mapping[str, str] | None = None
+
+
+def table_of(path: Path, form: str) -> Table:
+    """The first rows of a file, by column.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    names = _names_in(path, form)
+    rows = islice(READERS[form](path, Reading(tuple(names), faults=Faults())), ROWS_LOOKED_AT)
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for _, cells in rows:
+        for name in names:
+            found[name].append(cells[name])
+    return found
+
+
+def guess(table: Table, origin: str) -> Columns:
+    """What the columns seem to be.
+
+    Raises:
+        DataError: none looks like texts, or none like labels.
+    """
+    split, splits = _split_column(table)
+    left = {name: values for name, values in table.items() if name != split and any(values)}
+    text = _named(left, TEXT_NAMES) or _longest(left)
+    labels = {name: values for name, values in left.items() if name != text}
+    label = _named(labels, LABEL_NAMES) or _fewest(labels)
+    if text is None or label is None:
+        raise DataError(
+            f"{origin}: none of the columns {', '.join(table)} looks like "
+            f"{'texts' if text is None else 'labels'}; write data.text_column and "
+            "data.label_column by hand"
+        )
+    return Columns(text, label, split, splits)
+
+
+def split_of(name: str) -> str | None:
+    """Which of our splits a name commonly stands for."""
+    lowered = name.strip().casefold()
+    return next((ours for ours, names in SPLIT_NAMES.items() if lowered in names), None)
+
+
+def _names_in(path: Path, form: str) -> list[str]:
+    if form == "parquet":
+        import pyarrow.parquet
+
+        try:
+            return list(pyarrow.parquet.read_schema(path).names)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path.name} is not Parquet: {error}") from None
+    if form in ("csv", "tsv"):
+        header = text_of(path).split("\n", 1)[0].rstrip("\r")
+        separator = max(SEPARATORS, key=header.count) if form == "csv" else "\t"
+        names = [name.strip('"') for name in header.split(separator)]
+        return [name for name in names if name and names.count(name) == 1]
+    content = json_of(path) if form == "json" else None
+    try:
+        first = content[0] if content else json.loads(text_of(path).split("\n", 1)[0])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        first = None
+    if not isinstance(first, dict):
+        raise DataError(f"{path.name} does not begin with a record, as {{…}}")
+    return list(first)
+
+
+def _split_column(table: Table) -> tuple[str | None, dict[str, str] | None]:
+    for name, values in table.items():
+        written = {value for value in values if isinstance(value, str)}
+        ours = {each: split_of(each) for each in written}
+        if len(written) > 1 and len(written) <= len(SPLIT_NAMES) and all(ours.values()):
+            return name, {str(split): each for each, split in ours.items()}
+    return None, None
+
+
+def _named(table: Table, names: Sequence[str]) -> str | None:
+    lowered = {name.casefold(): name for name in table}
+    return next((lowered[name] for name in names if name in lowered), None)
+
+
+def _longest(table: Table) -> str | None:
+    """The column of the longest strings."""
+    means = {
+        name: sum(map(len, values)) / len(values)
+        for name, values in table.items()
+        if values and all(isinstance(value, str) for value in values)
+    }
+    return max(means, key=lambda name: means[name], default=None)
+
+
+def _fewest(table: Table) -> str | None:
+    """The column of the fewest values that come back."""
+    counts = {name: len(set(map(str, values))) for name, values in table.items()}
+    possible = {name: n for name, n in counts.items() if 1 < n <= max(2, len(table[name]) // 2)}
+    return min(possible, key=lambda name: possible[name], default=None)

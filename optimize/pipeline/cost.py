@@ -1,0 +1,100 @@
+"""What a build will cost on this machine, from one measured batch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from optimize.data.splits import Splits
+from optimize.models.checkpoint import load_config
+from optimize.models.encoder import LAYER_COUNT_KEYS, parameter_count
+from optimize.models.quiet import quiet
+from optimize.settings.recipe import Settings
+
+BATCH = 32
+# A step forth and back costs about three times the way forth.
+BACKWARD = 3.0
+MEASURED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a build takes, stages that are in the cache not deducted.
+
+    Attributes:
+        trained: examples that the teacher learns from, over all epochs.
+        scored: texts that the teacher answers for the student.
+        distilled: examples that the student learns from, over all epochs.
+        minutes: on this machine.
+        disk_mb: of the models and the teacher's answers.
+    """
+
+    trained: int
+    scored: int
+    distilled: int
+    minutes: float
+    disk_mb: float
+
+    @property
+    def whole_minutes(self) -> str:
+        """In words."""
+        count = max(1, round(self.minutes))
+        return f"{count:,} minute{'' if count == 1 else 's'}"
+
+    @property
+    def line(self) -> str:
+        """In words."""
+        return (
+            f"a build trains the teacher on {self.trained:,} examples, scores {self.scored:,} "
+            f"texts and trains the student on {self.distilled:,}: about {self.whole_minutes} here, "
+            f"{self.disk_mb:,.0f} MB of disk; less where stages are in the cache"
+        )
+
+
+def cost_of(settings: Settings, splits: Splits, tokens: float) -> Cost:
+    """Estimate a build.
+
+    Variations, copies and texts of the user's own are counted as the recipe has them; texts that a
+    language model is to write are not, nor is their writing.
+
+    Args:
+        settings: the recipe.
+        splits: its data.
+        tokens: of a text, on average.
+    """
+    teacher, distill = settings.teacher, settings.distill
+    size = len(splits.train)
+    trained = size * teacher.epochs if teacher.fine_tune else 0
+    scored = size * (1 + distill.augment)
+    distilled = round((scored + size * distill.misspelt) * distill.epochs)
+    config = load_config(teacher.checkpoint, teacher.revision)
+    depth = next((getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)), 1)
+    kept = settings.student.layers
+    layers = depth if kept is None else kept if isinstance(kept, int) else len(kept)
+    seconds, parameters = _measured(settings, max(4, round(tokens)))
+    folds = 1 + distill.folds
+    work = BACKWARD * trained * folds + scored + BACKWARD * distilled * layers / depth
+    # Weights, gradients' moments of both, a checkpoint of each; two bytes a logit.
+    disk = 4 * parameters * 8 + 2 * scored * len(splits.label_names)
+    return Cost(trained, scored, distilled, work * seconds / 60, disk / 1e6)
+
+
+def _measured(settings: Settings, tokens: int) -> tuple[float, int]:
+    """Seconds a text that the teacher's shape takes forth, and its parameters."""
+    from transformers import AutoModelForSequenceClassification
+
+    teacher = settings.teacher
+    with quiet():
+        config = load_config(teacher.checkpoint, teacher.revision)
+        model = AutoModelForSequenceClassification.from_config(config).eval()  # type: ignore[no-untyped-call]
+    ids = torch.ones((BATCH, tokens), dtype=torch.long)
+    with torch.inference_mode():
+        model(input_ids=ids, attention_mask=ids)
+        started, done = time.perf_counter(), 0
+        while time.perf_counter() - started < MEASURED_S:
+            model(input_ids=ids, attention_mask=ids)
+            done += BATCH
+        seconds = (time.perf_counter() - started) / done
+    return seconds, parameter_count(model)

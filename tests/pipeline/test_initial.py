@@ -1,0 +1,103 @@
+"""A first recipe for the two commonest starting points, and what it was made of."""
+
+import csv
+import json
+
+import pytest
+
+from conftest import tiny_rows
+from optimize.cli import main
+from optimize.data.columns import guess
+from optimize.data.splits import DataError
+from optimize.settings import load
+
+
+def write(path, rows, header=("text", "label")):
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def one_file(tmp_path):
+    return write(tmp_path / "all.csv", tiny_rows(120), ("utterance", "intent"))
+
+
+@pytest.fixture
+def train_and_test(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "training.csv", tiny_rows(90))
+    write(folder / "test.csv", tiny_rows(30, 90))
+    return folder
+
+
+def started(capsys, tmp_path, *argv):
+    out = tmp_path / "first.toml"
+    assert main(["init", *map(str, argv), "--out", str(out)]) == 0, capsys.readouterr().err
+    settings, _ = load(str(out))
+    return settings, capsys.readouterr().out
+
+
+def test_one_file_without_splits(one_file, tiny_backbone, tmp_path, capsys):
+    settings, told = started(capsys, tmp_path, one_file, tiny_backbone)
+    data = settings.data
+    assert (data.text_column, data.label_column) == ("utterance", "intent")
+    assert data.shares == {"validation": 0.1, "test": 0.2}
+    assert settings.teacher.checkpoint == str(tiny_backbone)
+    assert settings.teacher.max_length == 16
+    assert settings.student.layers == 2  # the base recipe's three are not there
+    assert settings.distill.augment == 32
+    assert "variations of each text" in told
+    assert main(["check", "--recipe", str(tmp_path / "first.toml")]) == 0
+
+
+def test_a_folder_of_train_and_test(train_and_test, tiny_backbone, tmp_path, capsys):
+    settings, _ = started(capsys, tmp_path, train_and_test, tiny_backbone)
+    assert settings.data.named_splits == {"training.csv": "train", "test.csv": "test"}
+    assert settings.data.shares == {"validation": 0.1}
+    assert main(["check", "--recipe", str(tmp_path / "first.toml")]) == 0
+
+
+def test_splits_by_a_column_and_a_label_out_of_scope(tiny_backbone, tmp_path, capsys):
+    rows = [{"q": text, "class": "oos" if n % 5 == 0 else label, "fold": fold}
+            for n, (text, label) in enumerate(tiny_rows(60))
+            for fold in (("train", "dev", "test")[(n // 3) % 3],)]  # fmt: skip
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings, _ = started(capsys, tmp_path, path, tiny_backbone)
+    data = settings.data
+    assert (data.text_column, data.label_column, data.split_column) == ("q", "class", "fold")
+    assert (data.train, data.validation, data.test) == ("train", "dev", "test")
+    assert data.out_of_scope_label == "oos"
+
+
+def test_minutes_bound_the_variations(one_file, tiny_backbone, tmp_path, capsys):
+    settings, _ = started(capsys, tmp_path, one_file, tiny_backbone, "--minutes", "0")
+    assert settings.distill.augment == 0
+
+
+def test_nothing_is_written_over(one_file, tmp_path, capsys):
+    out = tmp_path / "mine.toml"
+    out.write_text("mine")
+    assert main(["init", str(one_file), "--out", str(out)]) == 1
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "label"),
+    [
+        ({"a": ["x", "y", "x", "y"], "b": ["long one", "long two", "more", "words"]}, "b", "a"),
+        ({"v1": ["ham", "spam"] * 3, "v2": [f"text {n}" for n in range(6)]}, "v2", "v1"),
+        ({"id": list(range(6)), "text": ["t"] * 6, "label": [0, 1] * 3}, "text", "label"),
+        ({"Intent": ["a", "b"] * 3, "Text": [f"t {n}" for n in range(6)]}, "Text", "Intent"),
+    ],
+)
+def test_columns_are_told_by_names_and_values(table, text, label):
+    found = guess(table, "t.csv")
+    assert (found.text, found.label) == (text, label)
+
+
+def test_no_texts_no_guess():
+    with pytest.raises(DataError, match=r"looks like texts; write data\.text_column"):
+        guess({"a": [1, 2, 3, 4], "b": [1, 1, 2, 2]}, "t.csv")
