@@ -16,7 +16,7 @@ from optimize.settings.recipe import Settings
 BATCH = 32
 # A step forth and back costs about three times the way forth.
 BACKWARD = 3.0
-MEASURED_S = 1.0
+MEASURED_S = 0.25
 
 
 @dataclass(frozen=True)
