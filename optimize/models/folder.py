@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,7 +29,8 @@ def library_versions(libraries: Sequence[str]) -> dict[str, str]:
 TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors")
 EXPORT_LIBRARIES = (*TRAIN_LIBRARIES, "optimum", "optimum-onnx", "onnx", "onnxruntime")
 # Only what one ships counts as a PyTorch model's size; the rest can be made from it.
-SHIPPED = ("config.json", "model.safetensors", TOKENIZER_NAME, "tokenizer_config.json")
+CONFIG_NAME, TOKENIZER_CONFIG_NAME = "config.json", "tokenizer_config.json"
+SHIPPED = (CONFIG_NAME, "model.safetensors", TOKENIZER_NAME, TOKENIZER_CONFIG_NAME)
 
 
 def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
@@ -62,6 +64,26 @@ def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
         **fields,
     )
     write_json(manifest, folder / MANIFEST_NAME)
+
+
+def copy_loading_files(source: Path, target: Path) -> None:
+    """All but the weights: what `optimum` and `transformers.pipeline` need to load a model too.
+
+    Args:
+        source: a model folder.
+        target: the folder of the same model in another form.
+    """
+    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME):
+        if (source / name).is_file():
+            shutil.copy(source / name, target)
+    if not (source / CONFIG_NAME).is_file():
+        return
+    config = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))
+    # A type of our own, which no other library knows; what differs is inside the ONNX graph.
+    if config.get("model_type") == "mean-pooled-bert":
+        config |= {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    content = json.dumps(config, ensure_ascii=False, indent=1) + "\n"
+    (target / CONFIG_NAME).write_text(content, encoding="utf-8")
 
 
 def derived(folder: Path, source: Manifest, own: dict[str, Any], **changes: Any) -> Manifest:

@@ -93,6 +93,7 @@ class Session:
         """Note whether the run is judged, before anything is deselected."""
         self._judges = any(_judges(item) for item in items)
         if self._judges:
+            self._quieten_benchmarks()
             # All gates of the settings, not only those that a test was found for: a deleted file
             # of benchmarks must not turn its gates off.
             self.asked = set(gate_cases(self.judging.settings))
@@ -197,6 +198,14 @@ class Session:
         return Outcome(0)
 
     @property
+    def _quieten_benchmarks(self) -> None:
+        """pytest-benchmark's wide tables are for who asks, by `-v` or by its own options."""
+        given = map(str, self.config.invocation_params.args)
+        asked = any(argument.startswith("--benchmark-") for argument in given)
+        benchmarks = getattr(self.config, "_benchmarksession", None)
+        if benchmarks is not None and not asked and self.config.get_verbosity() < 1:
+            benchmarks.quiet = True
+
     def silent(self) -> list[GateCase]:
         """Gates of the settings that no test asked for."""
         return sorted(self.asked - self.answered, key=str)

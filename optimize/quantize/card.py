@@ -16,6 +16,8 @@ def model_card(manifest: Manifest) -> str:
     labels = ", ".join(f"“{for_markdown(name)}”" for name in manifest.labels[:SHOWN_LABELS])
     if len(manifest.labels) > SHOWN_LABELS:
         labels += f" and {len(manifest.labels) - SHOWN_LABELS} more"
+    rule = manifest.out_of_scope
+    bias = f", bias {rule.bias:+.3g} of the out-of-scope label" if rule and rule.bias else ""
     inputs = "\n".join(f"- {name}: `{digest}`" for name, digest in manifest.inputs.items())
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
     return f"""# Text classifier, INT8, {len(manifest.labels)} labels
@@ -28,6 +30,9 @@ from optimize import Classifier
 classifier = Classifier("this folder")
 classifier.predict(["a text"])  # [(label, probability)]
 ```
+
+`optimum` (`ORTModelForSequenceClassification`) and `transformers.pipeline` load it too. They leave
+out what the manifest adds to the logits: temperature {manifest.temperature:.3g}{bias}.
 
 - {manifest.parameters:,} parameters, quantized by `{manifest.quantization}`;
   {manifest.size_bytes:,} bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ import onnx
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.data.splits import TrainingData
 from optimize.models.checkpoint import load_classifier
-from optimize.models.folder import derived
+from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.parity import check_parity
 from optimize.quantize.token_parity import check_tokens
 from optimize.settings.recipe import ExportSettings
@@ -56,7 +55,7 @@ def build_onnx(
     """
     loaded = load_classifier(str(model))
     export_onnx(loaded, result / MODEL_NAME, settings)
-    shutil.copy(model / TOKENIZER_NAME, result)
+    copy_loading_files(model, result)
     opset, ir_version = versions(result / MODEL_NAME)
     manifest = derived(
         result,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 
-from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
-from optimize.models.folder import derived
+from optimize.models.folder import copy_loading_files, derived
 from optimize.settings.recipe import QuantizationRecipe
 from optimize.workspace import Workspace
 
@@ -50,7 +49,7 @@ def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, re
         QuantizeError: nothing was quantized.
     """
     quantize(quantizer, model / MODEL_NAME, result / MODEL_NAME)
-    shutil.copy(model / TOKENIZER_NAME, result)
+    copy_loading_files(model, result)
     own = {"quantize": {"recipe": recipe}}
     manifest = derived(result, read_manifest(model), own, quantization=recipe)
     write_json(manifest, result / MANIFEST_NAME)

@@ -5,18 +5,17 @@ Needs the extra ``optimum``.
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
-from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.data.splits import TrainingData
 from optimize.models.checkpoint import load_classifier
-from optimize.models.folder import derived
+from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.export import versions
 from optimize.quantize.int8 import write_int8
 from optimize.quantize.parity import check_parity
@@ -63,7 +62,7 @@ def build_reference_onnx(
     graph = onnx.load(str(target))
     graph.ir_version = settings.ir_version
     onnx.save(graph, str(target))
-    shutil.copy(model / TOKENIZER_NAME, result)
+    copy_loading_files(model, result)
     opset, ir_version = versions(target)
     manifest = derived(
         result,
