@@ -1,4 +1,4 @@
-"""What is written is on the disk, and a disk that is full is told by name."""
+"""Files: what is read has an end, what is written is on the disk, and a full disk is named."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # As safetensors, torch and pyarrow pass it on.
@@ -15,6 +16,21 @@ FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "
 
 class DiskFullError(RuntimeError):
     """No space is left; names the folder and what may be removed."""
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file; a pipe would be waited for, and a device has no end.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or larger than ``most_bytes``.
+    """
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):
+        raise ValueError("it is not a regular file")
+    if stat.st_size > most_bytes:
+        raise ValueError(f"it has {stat.st_size:,} bytes, above the {most_bytes:,} allowed")
+    return path.read_bytes()
 
 
 def flush(path: Path) -> None:

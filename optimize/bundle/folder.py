@@ -12,8 +12,8 @@ from optimize.bundle.manifest import (
     Manifest,
     StoredError,
     read_record,
-    read_regular,
 )
+from optimize.disk import read_regular
 
 MODEL_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"

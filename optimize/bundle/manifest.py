@@ -15,11 +15,12 @@ import os
 import time
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from stat import S_ISREG
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+
+from optimize.disk import read_regular
 
 BUNDLE_SCHEMAS = (1, 2)
 KIT_SCHEMAS = (1,)
@@ -215,21 +216,6 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is not a number")
-
-
-def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file; a pipe would be waited for, and a device has no end.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no regular file, or larger than ``most_bytes``.
-    """
-    stat = path.stat()
-    if not S_ISREG(stat.st_mode):
-        raise ValueError("it is not a regular file")
-    if stat.st_size > most_bytes:
-        raise ValueError(f"it has {stat.st_size:,} bytes, above the {most_bytes:,} allowed")
-    return path.read_bytes()
 
 
 class StoredError(ValueError):

@@ -327,7 +327,7 @@ def _schema_of(record: str) -> dict[str, Any]:
 def _check(arguments: argparse.Namespace) -> int:
     from optimize.data.summary import summary
     from optimize.models.fit import token_lengths
-    from optimize.pipeline.cost import cost_of
+    from optimize.pipeline.cost import cost_of, measured_pace
     from optimize.pipeline.preflight import preflight
     from optimize.pipeline.runner import load_splits
 
@@ -342,7 +342,8 @@ def _check(arguments: argparse.Namespace) -> int:
     lengths = partial(token_lengths, tokenizer)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     tokens = lengths(splits.train.texts[:COST_TEXTS])
-    print(f"cost: {cost_of(chosen, splits, sum(tokens) / len(tokens)).line}")
+    pace = measured_pace(chosen, sum(tokens) / len(tokens))
+    print(f"cost: {cost_of(chosen, splits, pace).line}")
     print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
     return 0
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optimize.bundle.manifest import read_regular
 from optimize.data.class_names import class_names, named
 from optimize.data.faults import Faults
 from optimize.data.separated import Quoting, check_columns, read_separated
 from optimize.data.splits import DataError
+from optimize.disk import read_regular
 
 SUFFIXES = {
     ".csv": "csv",

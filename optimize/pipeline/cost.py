@@ -20,6 +20,14 @@ MEASURED_S = 0.25
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Seconds that a text takes a teacher, forth alone, and the teacher's parameters."""
+
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a build takes, stages that are in the cache not deducted.
 
@@ -53,7 +61,7 @@ class Cost:
         )
 
 
-def cost_of(settings: Settings, splits: Splits, tokens: float) -> Cost:
+def cost_of(settings: Settings, splits: Splits, pace: Pace) -> Cost:
     """Estimate a build.
 
     Variations, copies and texts of the user's own are counted as the recipe has them; texts that a
@@ -62,7 +70,7 @@ def cost_of(settings: Settings, splits: Splits, tokens: float) -> Cost:
     Args:
         settings: the recipe.
         splits: its data.
-        tokens: of a text, on average.
+        pace: of this machine with this teacher.
     """
     teacher, distill = settings.teacher, settings.distill
     size = len(splits.train)
@@ -73,23 +81,27 @@ def cost_of(settings: Settings, splits: Splits, tokens: float) -> Cost:
     depth = next((getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)), 1)
     kept = settings.student.layers
     layers = depth if kept is None else kept if isinstance(kept, int) else len(kept)
-    seconds, parameters = _measured(settings, max(4, round(tokens)))
     folds = 1 + distill.folds
     work = BACKWARD * trained * folds + scored + BACKWARD * distilled * layers / depth
     # Weights, gradients' moments of both, a checkpoint of each; two bytes a logit.
-    disk = 4 * parameters * 8 + 2 * scored * len(splits.label_names)
-    return Cost(trained, scored, distilled, work * seconds / 60, disk / 1e6)
+    disk = 4 * pace.parameters * 8 + 2 * scored * len(splits.label_names)
+    return Cost(trained, scored, distilled, work * pace.seconds / 60, disk / 1e6)
 
 
-def _measured(settings: Settings, tokens: int) -> tuple[float, int]:
-    """Seconds a text that the teacher's shape takes forth, and its parameters."""
+def measured_pace(settings: Settings, tokens: float) -> Pace:
+    """How long a text takes the teacher's shape, its weights being random.
+
+    Args:
+        settings: name the teacher.
+        tokens: of a text, on average.
+    """
     from transformers import AutoModelForSequenceClassification
 
     teacher = settings.teacher
     with quiet():
         config = load_config(teacher.checkpoint, teacher.revision)
         model = AutoModelForSequenceClassification.from_config(config).eval()  # type: ignore[no-untyped-call]
-    ids = torch.ones((BATCH, tokens), dtype=torch.long)
+    ids = torch.ones((BATCH, max(4, round(tokens))), dtype=torch.long)
     with torch.inference_mode():
         model(input_ids=ids, attention_mask=ids)
         started, done = time.perf_counter(), 0
@@ -97,4 +109,4 @@ def _measured(settings: Settings, tokens: int) -> tuple[float, int]:
             model(input_ids=ids, attention_mask=ids)
             done += BATCH
         seconds = (time.perf_counter() - started) / done
-    return seconds, parameter_count(model)
+    return Pace(seconds, parameter_count(model))

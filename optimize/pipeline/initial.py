@@ -20,7 +20,7 @@ from optimize.judge.statistics.proportions import examples_needed
 from optimize.models.checkpoint import load_config, load_tokenizer
 from optimize.models.encoder import StudentError
 from optimize.models.fit import check_fit, token_lengths
-from optimize.pipeline.cost import Cost, cost_of
+from optimize.pipeline.cost import Cost, cost_of, measured_pace
 from optimize.settings.load import parse, toml_table, with_base
 from optimize.settings.recipe import Settings
 
@@ -212,10 +212,11 @@ def _within(
     settings: Settings, splits: Splits, tokens: float, minutes: float
 ) -> tuple[Settings, Cost]:
     """The same with as many variations of each text as the minutes allow."""
+    pace = measured_pace(settings, tokens)
     for count in VARIATIONS:
         distill = settings.distill.model_copy(update={"augment": count})
         tried = settings.model_copy(update={"distill": distill})
-        cost = cost_of(tried, splits, tokens)
+        cost = cost_of(tried, splits, pace)
         if cost.minutes <= minutes:
             break
     return tried, cost

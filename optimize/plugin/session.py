@@ -197,7 +197,6 @@ class Session:
             return Outcome({None: INCONCLUSIVE_EXIT, "fail": 1}.get(policy, 0))
         return Outcome(0)
 
-    @property
     def _quieten_benchmarks(self) -> None:
         """pytest-benchmark's wide tables are for who asks, by `-v` or by its own options."""
         given = map(str, self.config.invocation_params.args)
@@ -206,6 +205,7 @@ class Session:
         if benchmarks is not None and not asked and self.config.get_verbosity() < 1:
             benchmarks.quiet = True
 
+    @property
     def silent(self) -> list[GateCase]:
         """Gates of the settings that no test asked for."""
         return sorted(self.asked - self.answered, key=str)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optimize.bundle.manifest import read_regular
+from optimize.disk import read_regular
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
 
