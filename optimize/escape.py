@@ -17,7 +17,10 @@ ACTING = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
 HARMLESS = frozenset("\u00ad\u200c\u200d\u2060")
 # GitHub's runner takes a line for a command that begins with the first, or holds the second.
 COMMANDS = re.compile(r"\A(?=\s*::)|(?<=#)(?=#\[)")
-MARKUP = re.compile(r"!(?=\[)|(?<=\])(?=[(\[:])|[`*~\\]|(?<!\w)_|_(?!\w)|^\s*[#>+-](?=\s|[#>+-])")
+MARKUP = re.compile(
+    r"!(?=\[)|(?<=\])(?=[(\[:])|[`*~\\]|(?<!\w)_|_(?!\w)"  # within a line
+    r"|^[#+=-](?=[\s#+=-]|$)|(?<=\d)(?=[.)](?:\s|$))"  # at its start, and of numbered lists
+)
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 WORD_JOINER = "\u2060"
 
@@ -30,7 +33,9 @@ def for_terminal(line: str) -> str:
 
 def for_markdown(line: str) -> str:
     """One line, or one cell, of GitHub's Markdown: nothing of it is markup or a mention."""
-    escaped = "".join(ENTITIES.get(each, each) for each in _unmarked(for_terminal(line)))
+    # White space at its start would make a block of code of it.
+    plain = for_terminal(line).lstrip()
+    escaped = "".join(ENTITIES.get(each, each) for each in _unmarked(plain))
     # No link of a bare address, and nobody is called by a name.
     return re.sub(r"(?<=\w)(?=://)|(?<=[wW]{3})(?=\.)|(?<=@)", WORD_JOINER, escaped)
 

@@ -5,7 +5,7 @@ import unicodedata
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import make_report
@@ -19,10 +19,11 @@ EVIL = (
     "x ##[command]rm", "<script>alert(1)</script>", "![](http://x/y.png)", "[a](http://x)", "a | b",
     "`code`", "**bold** _it_ ~~no~~", "# title", "> quote", "- item", "@someone", "www.x.org",
     "http://x.org", "a\r\nb", "\u202eevil", "\ufffe", "\u2028", "[x]: http://y", "&lt;b&gt;", "\\",
+    "1. one", "2) two", "      code", "===", "---", "1.", "- [ ] task", "\tx",
 )  # fmt: skip
 ACTS = st.one_of(
     st.text(),
-    st.text(st.sampled_from("\x1b[]()<>!|`*_~#:@\\&.-+ a\r\n\u202e/w")),
+    st.text(st.sampled_from("\x1b[]()<>!|`*_~#:@\\&.-+= 1a\r\n\u202e/w")),
     st.sampled_from(EVIL),
 )
 
@@ -59,6 +60,7 @@ def rendered(text):
     return MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(text)
 
 
+@settings(max_examples=400)
 @given(ACTS)
 def test_nothing_of_a_line_is_markup(text):
     shown = escape.for_markdown(text)
