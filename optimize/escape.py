@@ -18,8 +18,8 @@ HARMLESS = frozenset("\u00ad\u200c\u200d\u2060")
 # GitHub's runner takes a line for a command that begins with the first, or holds the second.
 COMMANDS = re.compile(r"\A(?=\s*::)|(?<=#)(?=#\[)")
 MARKUP = re.compile(
-    r"!(?=\[)|(?<=\])(?=[(\[:])|[`*~\\]|(?<!\w)_|_(?!\w)"  # within a line
-    r"|^[#+=-](?=[\s#+=-]|$)|(?<=\d)(?=[.)](?:\s|$))"  # at its start, and of numbered lists
+    r"!(?=\[)|(?<=\])(?=[(\[])|[`*~\\]|(?<![^\W_])_|_(?![^\W_])"  # within a line
+    r"|^\[(?=[^\]]*\]:|[ xX]\])|^[#+=-](?=[\s#+=-]|$)|(?<=\d)(?=[.)](?:\s|$))"  # at its start
 )
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 WORD_JOINER = "\u2060"

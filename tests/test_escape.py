@@ -19,7 +19,7 @@ EVIL = (
     "x ##[command]rm", "<script>alert(1)</script>", "![](http://x/y.png)", "[a](http://x)", "a | b",
     "`code`", "**bold** _it_ ~~no~~", "# title", "> quote", "- item", "@someone", "www.x.org",
     "http://x.org", "a\r\nb", "\u202eevil", "\ufffe", "\u2028", "[x]: http://y", "&lt;b&gt;", "\\",
-    "1. one", "2) two", "      code", "===", "---", "1.", "- [ ] task", "\tx",
+    "1. one", "2) two", "__0__", "a__b", "      code", "===", "---", "1.", "- [ ] task", "\tx",
 )  # fmt: skip
 ACTS = st.one_of(
     st.text(),

@@ -13,10 +13,10 @@ from optimize.judge.reports.tables import (
     MARKS,
     Table,
     change_table,
-    complaint,
-    complaints,
     conditions,
+    finding_words,
     gate_table,
+    remedies,
     startup_table,
     variant_table,
 )
@@ -38,7 +38,8 @@ TABLE_WIDTH = 172
 def markdown(report: Report) -> str:
     """The report for a pull request or a job summary, at most 1 MB."""
     parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
-    parts += [f"- {for_markdown(line)}" for line in complaints(report)] + [""]
+    failed = [finding_words(result) for result in report.gates if result.verdict != "pass"]
+    parts += [f"- {for_markdown(line)}" for line in (*failed, *remedies(report))] + [""]
     tables = [variant_table(report), gate_table(report), startup_table(report)]
     if report.baseline is not None and report.baseline.changes:
         tables.append(change_table(report, MARKDOWN_CHANGES))
@@ -117,8 +118,10 @@ def _show(console: Console, report: Report) -> None:
         console.print(for_terminal(line), style="dim", markup=False)
     for result in report.gates:
         if result.verdict != "pass":
-            line = for_terminal(complaint(result))
+            line = for_terminal(finding_words(result))
             console.print(line, style=STYLES[result.verdict], markup=False)
+    for line in remedies(report):
+        console.print(for_terminal(line), markup=False)
     passed = sum(result.verdict == "pass" for result in report.gates)
     console.print(
         f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",

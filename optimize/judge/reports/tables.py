@@ -140,9 +140,14 @@ def baseline_words(report: Report) -> str:
 
 def complaint(result: GateResult) -> str:
     """One line that says by how much a gate was missed and what to try."""
+    return f"{finding_words(result)}. Try: {result.remedy}."
+
+
+def finding_words(result: GateResult) -> str:
+    """The same without what to try."""
     return (
         f"{MARKS[result.verdict]} {result.name}: {result.measured}, limit {result.limit} "
-        f"({result.reason}). Try: {result.remedy}."
+        f"({result.reason})"
     )
 
 
@@ -150,6 +155,17 @@ def annotation(result: GateResult) -> str:
     """A failed gate as GitHub shows it on the pull request (workflow command ``error``)."""
     title = for_command_property(result.name)
     return f"::error title=gate {title}::{for_command(complaint(result))}"
+
+
+def remedies(report: Report) -> list[str]:
+    """What to try, each once, with the gates that it is for where there are several remedies."""
+    gates: dict[str, list[str]] = {}
+    for result in report.gates:
+        if result.verdict != "pass" and result.remedy:
+            gates.setdefault(result.remedy, []).append(result.name)
+    if len(gates) < 2:
+        return [f"Try: {remedy}." for remedy in gates]
+    return [f"Try, for {', '.join(names)}: {remedy}." for remedy, names in gates.items()]
 
 
 def complaints(report: Report) -> list[str]:

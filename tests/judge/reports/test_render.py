@@ -1,0 +1,37 @@
+"""The verdict on one screen: what failed, line by line, and each remedy once."""
+
+from conftest import make_report
+from optimize.judge.reports.render import markdown, terminal
+
+
+def several(*remedies):
+    report = make_report("fail")
+    failed = next(gate for gate in report.gates if gate.verdict == "fail")
+    gates = [
+        failed.model_copy(update={"gate": f"gate{n}", "remedy": remedy})
+        for n, remedy in enumerate(remedies)
+    ]
+    return report.model_copy(update={"gates": tuple(gates)})
+
+
+def test_a_remedy_that_all_share_is_told_once():
+    shown = terminal(several("fewer layers", "fewer layers"), 160, colour=False).splitlines()
+    assert shown[-4].startswith("FAIL gate0[typical]: 1.5×, limit min")
+    assert shown[-3].startswith("FAIL gate1[typical]: ")
+    assert shown[-2:] == ["Try: fewer layers.", "FAIL: 0 of 2 gates passed"]
+
+
+def test_several_remedies_name_their_gates():
+    report = several("fewer layers", "more texts", "fewer layers")
+    lines = [
+        "Try, for gate0[typical], gate2[typical]: fewer layers.",
+        "Try, for gate1[typical]: more texts.",
+    ]
+    shown = terminal(report, 160, colour=False).splitlines()
+    assert shown[-3:-1] == lines
+    for line in lines:
+        assert f"- {line}" in markdown(report).splitlines()
+
+
+def test_a_pass_has_no_remedy():
+    assert "Try" not in terminal(make_report("pass"), 160, colour=False)
