@@ -1,0 +1,47 @@
+"""What several commands share: settings, progress, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optimize.escape import for_terminal
+
+if TYPE_CHECKING:
+    from optimize.settings.recipe import Settings
+
+
+# pytest's own codes are 0 to 5, and an undecided run has the same code there.
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 6}
+
+
+def settings_of(arguments: argparse.Namespace) -> tuple[Settings, str]:
+    """The settings that a command names, and the words for where they came from."""
+    from optimize import settings
+
+    return settings.load(arguments.recipe, Path.cwd(), arguments.overrides)
+
+
+class Teller:
+    """Prints progress lines with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        """Print one line."""
+        shown = for_terminal(line)
+        print(f"{time.monotonic() - self._start:5.0f} s  {shown}", flush=True)
+
+
+def exit_code(verdict: str, arguments: argparse.Namespace) -> int:
+    """The verdict's, or what ``--inconclusive`` makes of an undecided one."""
+    policy = arguments.inconclusive
+    if verdict != "inconclusive" or policy is None:
+        return EXIT_CODES[verdict]
+    if policy == "warn":
+        print("optimize: the verdict is INCONCLUSIVE", file=sys.stderr)
+    return EXIT_CODES["fail" if policy == "fail" else "pass"]

@@ -1,0 +1,88 @@
+"""Commands about reports and verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from optimize.cli.common import EXIT_CODES, Teller, exit_code
+from optimize.escape import for_markdown
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Show a stored report."""
+    from optimize.judge.reports.render import svg, terminal
+    from optimize.judge.stored import read_report
+
+    report = read_report(arguments.file)
+    if arguments.svg is not None:
+        arguments.svg.write_text(svg(report), encoding="utf-8")
+    else:
+        width = shutil.get_terminal_size((160, 24)).columns
+        print(terminal(report, width, colour=sys.stdout.isatty()))
+    return EXIT_CODES[report.verdict]
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Show several reports side by side."""
+    from optimize.judge.reports import compare
+    from optimize.judge.reports.render import plain_terminal, table_markdown
+
+    runs = compare.read_runs(arguments.reports, arguments.variant)
+    found = compare.changes(runs, arguments.variant, arguments.max_slowdown_pct)
+    tables = [compare.run_table(runs, arguments.variant), compare.change_table(found)]
+    lines = compare.text_lines(found)
+    verdict = compare.verdict(found)
+    print(plain_terminal(tables, [*lines, f"verdict: {verdict}"], colour=sys.stdout.isatty()))
+    if arguments.out is not None:
+        from optimize.judge.reports.plots import plot_runs
+
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        shown = "\n".join(map(for_markdown, lines))
+        parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), shown]
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        (arguments.out / "compare.md").write_text(text, encoding="utf-8")
+        plot_runs(runs, arguments.variant, arguments.out / "compare.svg")
+    return exit_code(verdict, arguments)
+
+
+def duet(arguments: argparse.Namespace) -> int:
+    """Time one bundle under several interpreters."""
+    from optimize.judge.duet import duet
+    from optimize.judge.reports.render import terminal, write_report
+
+    report = duet(
+        arguments.bundle,
+        arguments.pythons,
+        kit=arguments.kit,
+        max_slowdown_pct=arguments.max_slowdown_pct,
+        mode="quick" if arguments.quick else "full",
+        threads=arguments.threads,
+        tell=Teller(),
+    )
+    if arguments.out is not None:
+        write_report(report, arguments.out)
+    width = shutil.get_terminal_size((160, 24)).columns
+    print(terminal(report, width, colour=sys.stdout.isatty()))
+    return exit_code(report.verdict, arguments)
+
+
+def save_baseline(arguments: argparse.Namespace) -> int:
+    """Keep a report that passed."""
+    from optimize.judge.reports.tables import complaints
+    from optimize.judge.stored import check_verdicts, read_report, write_json
+
+    path: Path = arguments.report
+    path = path / "report.json" if path.is_dir() else path
+    report = read_report(path)
+    if report.verdict != "pass":
+        raise ValueError(
+            f"{path} is not a pass ({report.verdict}); a baseline that is worse than its gates "
+            "would let the next regression through:\n  " + "\n  ".join(complaints(report))
+        )
+    check_verdicts(report, str(path))
+    write_json(report, arguments.out)
+    print(f"baseline: {arguments.out} ({report.mode} mode, {report.created})")
+    return 0

@@ -1,0 +1,179 @@
+"""Commands that make something: a recipe, a kit, a report."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from optimize.bundle.manifest import KIT_NAME
+from optimize.cli.common import Teller, exit_code, settings_of
+from optimize.escape import lines_for_terminal
+
+if TYPE_CHECKING:
+    from optimize.settings.recipe import Settings
+
+
+COST_TEXTS = 1000  # whose tokens are counted for the cost
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, judge, and write the report."""
+    from optimize.judge.reports.render import terminal, write_report
+    from optimize.judge.request import JudgedRun, Request
+    from optimize.pipeline.runner import build
+
+    request = Request(
+        project=Path.cwd(),
+        recipe=arguments.recipe,
+        overrides=tuple(arguments.overrides),
+        baseline=arguments.baseline,
+        quick=arguments.quick,
+    )
+    _, report = JudgedRun(request, build).judge(Teller())
+    write_report(report, arguments.out)
+    width = shutil.get_terminal_size((160, 24)).columns
+    print(terminal(report, width, colour=sys.stdout.isatty()))
+    print(f"report: {arguments.out / 'report.json'}")
+    return exit_code(report.verdict, arguments)
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Build the kit, and copy it where it is asked for."""
+    from optimize.pipeline.runner import build
+    from optimize.training.distributed import Processes
+    from optimize.training.profile import Profile
+
+    chosen, _ = settings_of(arguments)
+    if arguments.explain is not None or arguments.why is not None:
+        return _explain(chosen, arguments)
+    target: Path = arguments.out
+    if target.exists() and not (target / KIT_NAME).is_file():
+        raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
+    profile = Profile()
+    with profile.section("everything else"):
+        kit = build(chosen, Teller(), profile=profile)
+    processes = Processes.launched()
+    processes.leave()
+    if not processes.first:
+        return 0
+    if arguments.profile:
+        print("\n".join(profile.lines()))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+        shutil.copytree(kit, Path(work, "kit"))
+        if target.exists():
+            target.rename(Path(work, "old"))
+        Path(work, "kit").rename(target)
+    print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
+    return 0
+
+
+def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
+    from optimize.pipeline.cache import StageCache, default_root
+    from optimize.pipeline.explain import difference, explanation
+    from optimize.pipeline.runner import Build, Runner
+
+    stages = Build(chosen, Runner(Teller())).stages
+    named = [name for name in (arguments.explain, arguments.why) if name]
+    for name in named:
+        if name not in stages:
+            raise ValueError(f"no stage {name!r}; this recipe has {', '.join(stages)}")
+    if arguments.explain is not None:
+        print("\n".join(explanation(stages[arguments.explain])))
+    if arguments.why is not None:
+        entries = list(StageCache(default_root()).entries())
+        for name in named[-1:] or stages:
+            print("\n".join(difference(stages[name], entries)))
+    return 0
+
+
+def cache(arguments: argparse.Namespace) -> int:
+    """Show the stages in the cache, or prune them."""
+    from optimize.pipeline.cache import StageCache, default_root
+
+    cache = StageCache(default_root())
+    entries = sorted(cache.entries(), key=lambda entry: (entry.name, entry.age_days))
+    if arguments.older_than is None:
+        for entry in entries:
+            size = f"{entry.size_bytes / 1e6:10,.1f} MB"
+            print(f"{size} {entry.age_days:6.1f} days  {entry.name}-{entry.key}")
+        print(
+            f"{len(entries)} stages in {default_root()}, {cache.disk_bytes() / 1e6:,.1f} MB on disk"
+        )
+        return 0
+    before = cache.disk_bytes()
+    removed = 0
+    for entry in entries:
+        if entry.age_days < arguments.older_than or (arguments.keep_kits and entry.name == "kit"):
+            continue
+        if cache.remove(entry):
+            removed += 1
+        else:
+            print(f"in use, left: {entry.name}-{entry.key}")
+    freed = before - cache.disk_bytes()
+    print(f"{removed} of {len(entries)} stages removed, {freed / 1e6:,.1f} MB freed")
+    return 0
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Search a recipe, and write the best."""
+    from optimize.pipeline.tune import front, recipe_toml, tune
+    from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
+
+    chosen, source = settings_of(arguments)
+    study = tune(chosen, arguments.storage, arguments.study, Teller())
+    trials = front(study)
+    for trial in trials:
+        size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
+        print(f"trial {trial.number}: validation accuracy {trial.values[0]:.4f}{size}")
+    own = arguments.recipe is None and has_project_settings(Path.cwd())
+    base = None if own else arguments.recipe or DEFAULT_RECIPE
+    arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
+    print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Check recipe, data and checkpoints; train nothing."""
+    from optimize.data.summary import summary
+    from optimize.models.fit import token_lengths
+    from optimize.pipeline.cost import cost_of, measured_pace
+    from optimize.pipeline.preflight import preflight
+    from optimize.pipeline.runner import load_splits
+
+    chosen, source = settings_of(arguments)
+    splits = load_splits(chosen)
+    tokenizer = preflight(chosen)
+    print(f"settings: {source}")
+    print(
+        f"data: {len(splits.train)} train, {len(splits.validation)} validation, "
+        f"{len(splits.test)} test texts; {len(splits.label_names)} labels"
+    )
+    lengths = partial(token_lengths, tokenizer)
+    print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
+    tokens = lengths(splits.train.texts[:COST_TEXTS])
+    pace = measured_pace(chosen, sum(tokens) / len(tokens))
+    print(f"cost: {cost_of(chosen, splits, pace).line}")
+    print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+    return 0
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Look at data and a checkpoint, and write a first recipe."""
+    from optimize.data.summary import summary
+    from optimize.pipeline.initial import initial_recipe
+
+    if arguments.out.exists():
+        raise FileExistsError(f"{arguments.out} is there already; choose another file with --out")
+    found = initial_recipe(arguments.data, arguments.checkpoint, arguments.minutes)
+    arguments.out.write_text(found.text, encoding="utf-8")
+    print(lines_for_terminal(found.text))
+    print(lines_for_terminal("\n".join(summary(found.splits))))
+    print(found.cost.line)
+    print(f"recipe: {arguments.out}; next: optimize run --recipe {arguments.out}")
+    return 0

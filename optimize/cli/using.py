@@ -1,0 +1,73 @@
+"""Commands that use a bundle, or tell the shape of what is stored."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from optimize.escape import for_terminal, lines_for_terminal
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of a stored record."""
+    print(json.dumps(_schema_of(arguments.record), indent=1, sort_keys=True))
+    return 0
+
+
+def _schema_of(record: str) -> dict[str, Any]:
+    if record == "report":
+        from optimize.judge.records import Report
+
+        return Report.model_json_schema()
+    if record == "recipe":
+        from optimize.settings.recipe import Settings
+
+        return Settings.model_json_schema()
+    import msgspec
+
+    from optimize.bundle.manifest import KitManifest, Manifest
+
+    schema = msgspec.json.schema({"bundle": Manifest, "kit": KitManifest}[record])
+    for definition in schema["$defs"].values():
+        # Python 3.13 dedents docstrings, those before do not.
+        definition["description"] = inspect.cleandoc(definition["description"])
+    return schema
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Label texts."""
+    from optimize.bundle.classifier import Classifier
+
+    classifier = Classifier(arguments.bundle)
+    code = 0
+    # One by one, as the bundle was judged: a batch shares its INT8 scales.
+    for place, given in _texts_to_predict(arguments.texts):
+        try:
+            text = given.decode("utf-8") if isinstance(given, bytes) else given
+            ((label, probability),) = classifier.predict([text])
+        except ValueError as error:  # not UTF-8, or half a character
+            # The other lines are still answered.
+            print(lines_for_terminal(f"optimize: {place}: {error}"), file=sys.stderr)
+            code = 1
+            continue
+        print(for_terminal(f"{label}\t{probability:.4f}\t{text}").replace("\\x09", "\t"))
+    return code
+
+
+def _texts_to_predict(given: Sequence[str]) -> Iterator[tuple[str, str | bytes]]:
+    """Each text with its place: the arguments, or the lines of standard input as bytes."""
+    if given:
+        yield from ((f"text {number}", text) for number, text in enumerate(given, start=1))
+        return
+    for number, line in enumerate(getattr(sys.stdin, "buffer", sys.stdin), start=1):
+        content = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
+        if number == 1:
+            content = content.removeprefix(codecs.BOM_UTF8)
+        content = content.rstrip(b"\r\n")
+        if content.strip():
+            yield f"line {number}", content
