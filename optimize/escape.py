@@ -35,7 +35,9 @@ def for_markdown(line: str) -> str:
     """One line, or one cell, of GitHub's Markdown: nothing of it is markup or a mention."""
     # White space at its start would make a block of code of it.
     plain = for_terminal(line).lstrip()
-    escaped = "".join(ENTITIES.get(each, each) for each in _unmarked(plain))
+    escaped = "".join(
+        ENTITIES.get(each, each) for each in MARKUP.sub(lambda found: f"\\{found.group()}", plain)
+    )
     # No link of a bare address, and nobody is called by a name.
     return re.sub(r"(?<=\w)(?=://)|(?<=[wW]{3})(?=\.)|(?<=@)", WORD_JOINER, escaped)
 
@@ -60,7 +62,3 @@ def _shown(character: str) -> str:
         return character
     number = ord(character)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
-
-
-def _unmarked(line: str) -> str:
-    return MARKUP.sub(lambda found: f"\\{found.group()}" if found.group() else "\\", line)

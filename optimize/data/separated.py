@@ -15,7 +15,6 @@ from optimize.data.splits import DataError
 Quoting = Literal["auto", "minimal", "none"]
 # Tried where the header, split at the usual character, has not the columns that are asked for.
 SEPARATORS = (",", ";", "\t", "|")
-NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 QUOTE = '"'
 
 

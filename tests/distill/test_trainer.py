@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harm import flipped
 from transformers import TrainerCallback
 
 from optimize.data import load as data
@@ -316,12 +317,6 @@ def test_half_written_checkpoint_is_passed_over(splits, tiny_backbone, tmp_path)
     assert not cut.exists()
     (cut.parent / last / "trainer_state.json").write_text('{"epoch": ')
     assert last_whole_checkpoint(run) != last
-
-
-def flipped(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def cut(path):

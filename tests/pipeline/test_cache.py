@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from harm import flipped
 
 from optimize.pipeline.cache import StageCache
 
@@ -98,12 +99,6 @@ def test_two_processes_build_a_stage_once(tmp_path):
 def test_built_stage_is_not_built_again(tmp_path):
     found_or_built(StageCache(tmp_path), write("1"))
     found_or_built(StageCache(tmp_path), lambda result, work: pytest.fail("built twice"))
-
-
-def flipped(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def cut(path):

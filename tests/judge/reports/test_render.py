@@ -1,5 +1,7 @@
 """The verdict on one screen: what failed, line by line, and each remedy once."""
 
+import pytest
+
 from conftest import make_report
 from optimize.judge.reports.render import markdown, terminal
 
@@ -31,6 +33,25 @@ def test_several_remedies_name_their_gates():
     assert shown[-3:-1] == lines
     for line in lines:
         assert f"- {line}" in markdown(report).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("priority", "beside", "told"),
+    [(False, True, True), (True, True, False), (False, False, False), (None, True, False)],
+)
+def test_workers_that_were_not_served_first_are_told_where_it_mattered(priority, beside, told):
+    report = make_report("pass")
+    series = {
+        workload: {
+            name: each.model_copy(update={"beside_neighbours": beside})
+            for name, each in variants.items()
+        }
+        for workload, variants in report.timing.series.items()
+    }
+    timing = report.timing.model_copy(update={"series": series, "priority": priority})
+    shown = terminal(report.model_copy(update={"timing": timing}), 160, colour=False)
+    assert ("others wanted the cores" in shown) is beside
+    assert ("sudo prlimit --pid $$ --nice=40" in shown) is told
 
 
 def test_a_pass_has_no_remedy():
