@@ -127,7 +127,18 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
     save = baseline.add_subparsers(required=True, metavar="ACTION").add_parser(
         "save", help="copy a report that passed; refuses any other"
     )
-    save.add_argument("report", type=Path, help="report.json of a run, or its folder")
+    save.add_argument(
+        "reports",
+        nargs="*",
+        type=Path,
+        metavar="REPORT",
+        help="report.json of a run, or its folder; further ones are runs of the same models, which "
+        "tell what two runs differ by",
+    )
+    save.add_argument("--runs", type=int, default=0, metavar="N", help="measure so many runs now")
+    save.add_argument("--kit", type=Path, help="of these runs; built from the recipe when absent")
+    save.add_argument("--quick", action="store_true", help="three replicates a run")
+    _add_recipe(save)
     save.add_argument("--out", type=Path, default=Path("baseline.json"), help="file to write")
     save.set_defaults(run=runners["baseline"])
 
@@ -140,7 +151,25 @@ def _add_using(commands: Commands, runners: Runners) -> None:
     predict = commands.add_parser("predict", help="label texts with a bundle")
     predict.add_argument("bundle", type=Path)
     predict.add_argument("texts", nargs="*", help="texts; standard input, line by line, if none")
+    predict.add_argument(
+        "--untrusted",
+        action="store_true",
+        help="a stranger's bundle: run it in a process with limits on time and memory",
+    )
+    predict.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="that loading, and each answer, may take; brings the process with limits too",
+    )
     predict.set_defaults(run=runners["predict"])
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return value
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,13 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optimize.cli.common import EXIT_CODES, Teller, exit_code
 from optimize.escape import for_markdown
+
+if TYPE_CHECKING:
+    from optimize.judge.records import Report
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -70,19 +74,50 @@ def duet(arguments: argparse.Namespace) -> int:
 
 
 def save_baseline(arguments: argparse.Namespace) -> int:
-    """Keep a report that passed."""
-    from optimize.judge.reports.tables import complaints
-    from optimize.judge.stored import check_verdicts, read_report, write_json
+    """Keep a report that passed, and what further runs of the same models differ by."""
+    from optimize.judge.stored import read_report, together, write_json
 
-    path: Path = arguments.report
-    path = path / "report.json" if path.is_dir() else path
-    report = read_report(path)
+    if bool(arguments.reports) == bool(arguments.runs):
+        raise ValueError("give reports to keep, or --runs N to measure them now; one of the two")
+    found: dict[str, Report] = {}
+    for path in arguments.reports:
+        file = path / "report.json" if path.is_dir() else path
+        found[str(file)] = _passed(read_report(file), str(file))
+    for number in range(1, arguments.runs + 1):
+        found[f"run {number}"] = _passed(_measured(arguments, number), f"run {number}")
+    kept = together(found)
+    write_json(kept, arguments.out)
+    runs = f"{1 + len(kept.runs)} run{'s' if kept.runs else ''}"
+    print(f"baseline: {arguments.out} ({runs}, {kept.mode} mode, {kept.created})")
+    return 0
+
+
+def _measured(arguments: argparse.Namespace, number: int) -> Report:
+    from optimize.judge.request import JudgedRun, Request
+    from optimize.pipeline.runner import build
+
+    request = Request(
+        project=Path.cwd(),
+        recipe=arguments.recipe,
+        overrides=tuple(arguments.overrides),
+        kit=arguments.kit,
+        quick=arguments.quick,
+    )
+    teller = Teller()
+    teller(f"run {number} of {arguments.runs}")
+    _, report = JudgedRun(request, build).judge(teller)
+    return report
+
+
+def _passed(report: Report, source: str) -> Report:
+    """The report, where it passed and its verdicts follow from what it measured."""
+    from optimize.judge.reports.tables import complaints
+    from optimize.judge.stored import check_verdicts
+
     if report.verdict != "pass":
         raise ValueError(
-            f"{path} is not a pass ({report.verdict}); a baseline that is worse than its gates "
+            f"{source} is not a pass ({report.verdict}); a baseline that is worse than its gates "
             "would let the next regression through:\n  " + "\n  ".join(complaints(report))
         )
-    check_verdicts(report, str(path))
-    write_json(report, arguments.out)
-    print(f"baseline: {arguments.out} ({report.mode} mode, {report.created})")
-    return 0
+    check_verdicts(report, source)
+    return report

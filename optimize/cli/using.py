@@ -7,10 +7,14 @@ import codecs
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from optimize.escape import for_terminal, lines_for_terminal
+
+if TYPE_CHECKING:
+    from optimize.bundle.manifest import Prediction
 
 
 def schema(arguments: argparse.Namespace) -> int:
@@ -41,21 +45,43 @@ def _schema_of(record: str) -> dict[str, Any]:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Label texts."""
+    with _labeller(arguments) as label_of:
+        return _label_all(arguments.texts, label_of)
+
+
+@contextmanager
+def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[str], Prediction]]:
+    """What labels one text: here, or in a process with limits."""
+    if arguments.untrusted or arguments.timeout is not None:
+        from optimize.bundle.guard import TIMEOUT_S, guarded
+
+        with guarded(arguments.bundle, timeout_s=arguments.timeout or TIMEOUT_S) as guard:
+            yield guard.predict
+        return
     from optimize.bundle.classifier import Classifier
 
     classifier = Classifier(arguments.bundle)
-    code = 0
     # One by one, as the bundle was judged: a batch shares its INT8 scales.
-    for place, given in _texts_to_predict(arguments.texts):
+    yield lambda text: classifier.predict([text])[0]
+
+
+def _label_all(texts: Sequence[str], label_of: Callable[[str], Prediction]) -> int:
+    from optimize.bundle.guard import GuardError
+
+    code = 0
+    for place, given in _texts_to_predict(texts):
         try:
             text = given.decode("utf-8") if isinstance(given, bytes) else given
-            ((label, probability),) = classifier.predict([text])
+            label, probability = label_of(text)
+        except GuardError:
+            raise
         except ValueError as error:  # not UTF-8, or half a character
             # The other lines are still answered.
             print(lines_for_terminal(f"optimize: {place}: {error}"), file=sys.stderr)
             code = 1
             continue
-        print(for_terminal(f"{label}\t{probability:.4f}\t{text}").replace("\\x09", "\t"))
+        shown = for_terminal(f"{label}\t{probability:.4f}\t{text}").replace("\\x09", "\t")
+        print(shown, flush=True)
     return code
 
 

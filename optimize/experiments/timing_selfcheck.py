@@ -35,7 +35,7 @@ from optimize.judge.run import QUICK_REPLICATES
 from optimize.judge.statistics.sequential import LOOKS, SequentialVerdict
 from optimize.judge.workers import worker as worker_module
 from optimize.judge.workers.process import WorkerSpec
-from optimize.judge.workers.timing import Plan, measure
+from optimize.judge.workers.timing import Plan, Undecided, measure
 from optimize.judge.workers.workloads import Batches, workload_batches
 from optimize.machine import available_cores
 from optimize.settings.recipe import JudgeSettings
@@ -101,7 +101,7 @@ class Pair:
         batches = {name: workload_batches(texts, known[name]) for name in workloads}
         return cls(kit.variants[VARIANT].folder, batches, threads or available_cores())
 
-    def measure(self, plan: Plan, decided: Callable[[Timing], bool]) -> Timing:
+    def measure(self, plan: Plan, undecided: Callable[[Timing], Undecided]) -> Timing:
         """All times of one run."""
         first = WorkerSpec(OURS, self.folder, self.threads)
         second = WorkerSpec(THEIRS, self.folder, self.threads)
@@ -109,7 +109,7 @@ class Pair:
             command = (sys.executable, "-m", __spec__.name, SLOW_WORKER)
             second = WorkerSpec(THEIRS, self.folder, self.threads, command)
         return measure(
-            [first, second], self.batches, plan, decided, lambda line: None, lambda workers: None
+            [first, second], self.batches, plan, undecided, lambda line: None, lambda workers: None
         )
 
     def verdicts(self, timing: Timing, mode: Mode) -> dict[str, SequentialVerdict]:
@@ -160,7 +160,7 @@ def quick_runs(pair: Pair, runs: int, tell: Callable[[str], None]) -> Tally:
     blocks = JudgeSettings().quick_blocks
     for run in range(runs):
         plan = Plan(looks=(QUICK_REPLICATES,), blocks=blocks, seed=run)
-        tally.add(pair, pair.measure(plan, lambda timing: False))
+        tally.add(pair, pair.measure(plan, lambda timing: Undecided()))
         if (run + 1) % 10 == 0:
             tell(f"{run + 1} of {runs} runs, {tally.failures} failures")
     return tally
@@ -169,12 +169,14 @@ def quick_runs(pair: Pair, runs: int, tell: Callable[[str], None]) -> Tally:
 def time_to_decide(pair: Pair) -> tuple[dict[str, SequentialVerdict], Timing]:
     """The full mode's looks until every workload is decided."""
 
-    def decided(timing: Timing) -> bool:
-        found = pair.verdicts(timing, "full").values()
-        return all(outcome.verdict != "inconclusive" for outcome in found)
+    def undecided(timing: Timing) -> Undecided:
+        found = pair.verdicts(timing, "full").items()
+        return Undecided(
+            frozenset(name for name, outcome in found if outcome.verdict == "inconclusive")
+        )
 
     plan = Plan(looks=LOOKS, blocks=JudgeSettings().blocks)
-    timing = pair.measure(plan, decided)
+    timing = pair.measure(plan, undecided)
     return pair.verdicts(timing, "full"), timing
 
 

@@ -21,7 +21,8 @@ def contradictions(report: Report) -> list[str]:
             _variants(report),
             _answers(report),
             _scores(report),
-            _times(report.timing, set(report.variants)),
+            *(_times(timing, set(report.variants)) for timing in (report.timing, *report.runs)),
+            _runs(report),
             _gates(report),
         )
     )
@@ -133,8 +134,23 @@ def _times(timing: Timing, variants: set[str]) -> Iterator[str]:
                 yield f"timing.{kind}.{name} has no times, or some that are none"
 
 
+def _runs(report: Report) -> Iterator[str]:
+    """Further runs are of the same models on the same workloads."""
+    for number, run in enumerate(report.runs):
+        for workload, by_variant in report.timing.series.items():
+            if run.series.get(workload, {}).keys() != by_variant.keys():
+                yield f"runs[{number}].series.{workload} is of other variants than timing's"
+        if extra := sorted(run.series.keys() - report.timing.series.keys()):
+            yield f"runs[{number}].series has {extra[0]}, which timing has not"
+
+
 def _fault_of(series: Series) -> str:
     """Why these are no times, or nothing."""
+    if series.cpu_s is not None and (
+        len(series.cpu_s) != len(series.blocks_s)
+        or not all(math.isfinite(time) and time >= 0 for time in series.cpu_s)
+    ):
+        return "cpu_s is not one time a replicate"
     if not all(
         math.isfinite(time) and time > 0 for time in chain(*series.blocks_s, *series.lows_s)
     ):

@@ -7,6 +7,8 @@ History of the report schema:
 * report 3: the judged texts, the class names, and the rows whose label hangs on the batch
   (``texts``, ``label_names``, ``batch_changes``), and out-of-scope recall.
 * report 4: every comparison that tables show (``comparisons``).
+* report 5: CPU seconds beside the wall's (``cpu_s``), and further runs of the same models
+  (``runs``).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from optimize.settings.gates import gate_name
 
-REPORT_SCHEMAS = (1, 2, 3, 4)
+REPORT_SCHEMAS = (1, 2, 3, 4, 5)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
 
@@ -94,6 +96,8 @@ class Series(Record):
         calls: calls in a block.
         p50_ms: median of the single calls, in milliseconds.
         p95_ms: their 95th percentile.
+        cpu_s: seconds per call that all threads of the worker ran, the median of a replicate's
+            blocks; absent in older reports.
     """
 
     blocks_s: tuple[tuple[float, ...], ...]
@@ -102,6 +106,7 @@ class Series(Record):
     calls: int
     p50_ms: float | None
     p95_ms: float | None
+    cpu_s: tuple[float, ...] | None = None
 
     @property
     def lows_s(self) -> tuple[tuple[float, ...], ...]:
@@ -116,8 +121,9 @@ class Timing(Record):
         series: by workload, then by variant; the control is one of them.
         batch_sizes: texts per call of each workload.
         startup_s: process start to first prediction, by variant: one value a replicate, or of the
-            first three for a PyTorch variant whose start-up no gate judges.
-        peak_rss_bytes: peak memory of the worker after its workloads, one value a replicate.
+            first for a PyTorch variant whose start-up no gate judges.
+        peak_rss_bytes: peak memory of the worker after its workloads, one value a replicate in
+            which it had all of them.
         replicates: how many were taken.
         dropped_blocks: blocks dropped for all variants, because steal, throttling or a wait for a
             core hit one.
@@ -125,6 +131,8 @@ class Timing(Record):
         kept_blocks: all that were kept.
         priority: whether every worker ran before other processes; absent in older reports.
         seconds: wall time of the measurement.
+        spent_s: what it was spent on: starting workers, warming up, blocks, answers; absent in
+            older reports.
     """
 
     series: dict[str, dict[str, Series]]
@@ -137,6 +145,7 @@ class Timing(Record):
     kept_blocks: int = 0
     priority: bool | None = None
     seconds: float
+    spent_s: dict[str, float] = {}
 
     @property
     def beside_neighbours(self) -> bool:
@@ -330,7 +339,7 @@ class Comparisons(Record):
 class Report(Record):
     """A whole run."""
 
-    schema_version: Literal[1, 2, 3, 4] = 4
+    schema_version: Literal[1, 2, 3, 4, 5] = 5
     created: str
     optimize_version: str
     mode: Mode
@@ -359,6 +368,9 @@ class Report(Record):
         default=None, description="every variant against one; what tables show"
     )
     baseline: BaselineFacts | None = None
+    runs: tuple[Timing, ...] = Field(
+        default=(), description="times of further runs of the same models on the same machine"
+    )
     content_sha256: str | None = Field(
         default=None, description="SHA-256 of all else; a guard against accidents, no signature"
     )

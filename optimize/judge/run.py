@@ -26,11 +26,17 @@ from optimize.judge.records import (
 from optimize.judge.statistics.accuracy import differing, distinct_rows, label_changes, score
 from optimize.judge.statistics.sequential import LOOKS
 from optimize.judge.workers import fingerprint
-from optimize.judge.workers.process import WORKER_MODULE, WorkerError, WorkerProcess, WorkerSpec
+from optimize.judge.workers.process import (
+    WORKER_MODULE,
+    WorkerError,
+    WorkerProcess,
+    WorkerSpec,
+    command_of,
+)
 from optimize.judge.workers.timing import (
     CONTROL,
-    MEASURED_STARTS,
     Plan,
+    Undecided,
     Workers,
     measure,
 )
@@ -58,7 +64,7 @@ def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Pre
     return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
 
 
-QUICK_REPLICATES = MEASURED_STARTS
+QUICK_REPLICATES = 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class _Run:
         texts = self.examples[self.split].texts
         batches = {name: workload_batches(texts, load) for name, load in workloads.items()}
         timing = measure(
-            self._specs(), batches, self._plan(), self._all_decided, self.tell, self._predict_all
+            self._specs(), batches, self._plan(), self._undecided, self.tell, self._predict_all
         )
         evidence = self._evidence(timing)
         names = self.kit.manifest.labels
@@ -197,7 +203,7 @@ class _Run:
         spec = WorkerSpec(name, variant.folder, self.threads, starts_alone=alone, spins=torch)
         if variant.python is None:
             return spec
-        return replace(spec, command=(variant.python, "-m", WORKER_MODULE))
+        return replace(spec, command=command_of(variant.python, WORKER_MODULE))
 
     def _startups_judged(self) -> set[str]:
         """Variants whose start-up a gate decides on, or may when this report is a baseline."""
@@ -218,12 +224,16 @@ class _Run:
             budget_s=judge.budget_s,
         )
 
-    def _all_decided(self, timing: Timing) -> bool:
+    def _undecided(self, timing: Timing) -> Undecided:
         gates = self.settings.active_gates
         results = decide_all(gates, self._evidence(timing), tuple(self.settings.judge.workloads))
-        return all(
-            result.verdict != "inconclusive" for result in results if gates[result.gate].timed
-        )
+        left = [
+            result.workload
+            for result in results
+            if result.verdict == "inconclusive" and gates[result.gate].timed
+        ]
+        workloads = frozenset(name for name in left if name is not None)
+        return Undecided(workloads, starts=None in left)
 
     def _evidence(self, timing: Timing) -> Evidence:
         variants = {name: variant.facts for name, variant in self.variants.items()}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,6 +21,7 @@ from optimize.settings.gates import BASELINE
 from optimize.settings.load import SettingsError, parse
 
 MOST_SHOWN = 3
+DIGEST_KEY = "content_sha256"
 AGAIN = "Judge again: `pytest benchmarks --out DIR`."
 
 
@@ -31,7 +36,22 @@ def write_json(report: Report, path: Path) -> None:
 
 def content_digest(report: Report) -> str:
     """SHA-256 of all that a report says, its own digest aside."""
-    return hashlib.sha256(report.model_dump_json(exclude={"content_sha256"}).encode()).hexdigest()
+    return _digest(json.loads(report.model_dump_json()))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Of what is written, and not of how: it may be indented, and is read by later versions."""
+    said = {key: value for key, value in content.items() if key != DIGEST_KEY}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _written_digest(content: Mapping[str, Any], path: Path) -> str:
+    """The digest of a file's content, as its schema version takes it."""
+    if content["schema_version"] >= 5:
+        return _digest(content)
+    # Schema 4 took it of the file as written, less the digest at its end.
+    text = path.read_text(encoding="utf-8").strip()
+    return hashlib.sha256(re.sub(rf',"{DIGEST_KEY}":"\w*"', "", text).encode()).hexdigest()
 
 
 def read_report(path: Path) -> Report:
@@ -46,15 +66,18 @@ def read_report(path: Path) -> Report:
         report = Report.model_validate(content)
     except ValidationError as error:
         raise StoredError(f"{path} is not a report: {error}") from error
-    if report.content_sha256 is not None and report.content_sha256 != content_digest(report):
-        raise StoredError(
-            f"{path} was changed after it was written: its content has SHA-256 "
-            f"{content_digest(report)[:10]}…, it says {report.content_sha256[:10]}…. {AGAIN}"
-        )
-    found = contradictions(report)
-    if found:
-        shown = "; ".join(found[:MOST_SHOWN])
-        more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+    if report.content_sha256 is not None:
+        found = _written_digest(content, path)
+        if report.content_sha256 != found:
+            raise StoredError(
+                f"{path} was changed after it was written: its content has SHA-256 "
+                f"{found[:10]}…, it says {report.content_sha256[:10]}…. {AGAIN}"
+            )
+    found_faults = contradictions(report)
+    if found_faults:
+        shown = "; ".join(found_faults[:MOST_SHOWN])
+        left = len(found_faults) - MOST_SHOWN
+        more = f"; and {left} more" if left > 0 else ""
         raise StoredError(f"{path} contradicts itself: {shown}{more}. {AGAIN}")
     return compared(report)
 
@@ -98,3 +121,40 @@ def _compare(follows: GateResult, written: GateResult | None, source: str) -> No
             f"from what was measured follows {follows.verdict} of {follows.limit} "
             f"({follows.measured}). {AGAIN}"
         )
+
+
+def together(reports: Mapping[str, Report]) -> Report:
+    """The first of several reports of the same models, which keeps the times of the others.
+
+    Args:
+        reports: by where they are from; one or more.
+
+    Raises:
+        StoredError: one is of other models, another machine or another mode.
+    """
+    (source, first), *others = reports.items()
+    for name, other in others:
+        unlike = first.fingerprint.differences(other.fingerprint)
+        if other.mode != first.mode:
+            unlike.append(f"mode: {other.mode} → {first.mode}")
+        unlike += [
+            f"variant {variant}: not of the same weights"
+            for variant in sorted(first.variants.keys() | other.variants.keys())
+            if _weights(first, variant) != _weights(other, variant)
+        ]
+        if (first.data_digest, first.split) != (other.data_digest, other.split):
+            unlike.append("other texts")
+        if first.timing.series.keys() != other.timing.series.keys():
+            unlike.append("other workloads")
+        if unlike:
+            raise StoredError(
+                f"{name} is no further run of what {source} judged: {'; '.join(unlike[:5])}. Give "
+                "reports of one kit on one machine, or one report"
+            )
+    further = tuple(timing for _, other in others for timing in (other.timing, *other.runs))
+    return first.model_copy(update={"runs": (*first.runs, *further)})
+
+
+def _weights(report: Report, variant: str) -> str | None:
+    facts = report.variants.get(variant)
+    return None if facts is None else facts.model_sha256

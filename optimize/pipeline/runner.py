@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from optimize.data.load import load
 from optimize.data.splits import Splits
+from optimize.memory import told_when_out
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
 from optimize.pipeline.graph import can_quantize, graph
@@ -116,7 +117,7 @@ class Runner:
         def fill(result: Path, work: Path) -> None:
             started = time.monotonic()
             self._tell(f"{stage.name}: building")
-            with self.profile.section(f"stage {stage.name}"):
+            with self.profile.section(f"stage {stage.name}"), told_when_out(stage.name):
                 run = Run(work, tell, self.processes, self.profile, self._watch)
                 stage.function()(result, run, **stage.values, **inputs)
             self._tell(f"{stage.name}: built in {time.monotonic() - started:.0f} s")

@@ -78,11 +78,11 @@ def test_quick_runs_of_real_workers(tiny_kit, monkeypatch):
 
 def test_slow_worker_answers_like_any_other(tiny_kit):
     """In its own process, over the same protocol; how much slower it is, is no test's business."""
-    from optimize.judge.workers.timing import Plan
+    from optimize.judge.workers.timing import Plan, Undecided
 
     pair = Pair.of(read_kit(tiny_kit), ["short"], 1)
     pair.slow = True
-    found = pair.measure(Plan(looks=(1,), blocks=2), lambda timing: True)
+    found = pair.measure(Plan(looks=(1,), blocks=2), lambda timing: Undecided())
     series = found.series["short"]
     assert series[selfcheck.THEIRS].blocks_s
     assert set(series) == {selfcheck.OURS, selfcheck.THEIRS}

@@ -1,5 +1,6 @@
 """One bundle under several interpreters."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from optimize.judge import duet as module
 from optimize.judge.duet import DuetError, duet, interpreter_names
 from optimize.judge.kit import read_kit
 from optimize.judge.stored import read_report
-from optimize.judge.workers.process import WorkerProcess, WorkerSpec
+from optimize.judge.workers.process import BORROW, PACKAGE, WorkerProcess, WorkerSpec
 
 
 def silent(line):
@@ -74,16 +75,37 @@ def test_a_slower_runtime_is_told_to_be_left_not_to_be_retrained(tiny_kit):
 
 def test_other_interpreter_loads_its_own_libraries_and_our_code(tiny_kit, other_python):
     """Beside an installed package lie the libraries of this interpreter: none of them is lent."""
-    command = (
-        other_python,
-        "-c",
-        "import os, sys, json; sys.stdin.readline(); "
-        "print(json.dumps({'protocol': 1, 'path': os.environ['PYTHONPATH'], "
-        "'inside': os.listdir(os.environ['PYTHONPATH'])}), flush=True); sys.stdin.readline()",
+    ask = (
+        "import json, os, sys, optimize; sys.stdin.readline(); "
+        "print(json.dumps({'protocol': 1, 'path': os.environ.get('PYTHONPATH'), "
+        "'ours': optimize.__file__, 'searched': sys.path}), flush=True); sys.stdin.readline()"
     )
+    command = (other_python, "-c", f"{BORROW}\n{ask}")
     with WorkerProcess(WorkerSpec("w", tiny_kit / "student-int8", 1, command), "text") as worker:
-        assert worker.about["inside"] == ["optimize"]
-        assert "site-packages" not in worker.about["path"]
+        assert worker.about["path"] is None
+        assert Path(worker.about["ours"]) == PACKAGE / "__init__.py"
+        assert str(PACKAGE.parent) not in worker.about["searched"]
+
+
+def test_a_run_under_another_interpreter_leaves_no_folder(tiny_kit, other_python, tmp_path):
+    """Not even one that a signal ends: nothing is written to begin with."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from optimize.judge.workers.process import *\n"
+        "folder, python = Path(sys.argv[1]), sys.argv[2]\n"
+        "spec = WorkerSpec('w', folder, 1, command_of(python, WORKER_MODULE))\n"
+        "worker = WorkerProcess(spec, 'text')\n"
+        "print(worker.about['onnxruntime'], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_kit / "student-int8"), other_python],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip(), done.stderr
+    assert list(tmp_path.glob("optimize*")) == []  # onnxruntime leaves a file of its own
 
 
 def test_interpreter_without_the_base_layer_says_what_it_needs(tiny_kit, bare_python):

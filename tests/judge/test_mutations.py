@@ -14,7 +14,7 @@ from optimize.bundle.manifest import FileEntry
 from optimize.judge import run as measure
 from optimize.judge.kit import read_kit
 from optimize.judge.run import HeldAgainst, judge
-from optimize.judge.workers.process import WorkerSpec
+from optimize.judge.workers.process import WorkerError, WorkerSpec
 
 RECIPE = {
     "judge": {
@@ -149,7 +149,7 @@ def test_other_texts_are_no_baseline(stored, tiny_kit):
 def test_nan_in_a_measurement_is_no_pass(tiny_kit, mutate):
     kit, against = paired(read_kit(tiny_kit))
     mutate(NAN_TIME)
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(WorkerError, match="its answer to 'block' is none"):
         judged(kit, against=against)
 
 

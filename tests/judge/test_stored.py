@@ -1,5 +1,6 @@
 """A stored report that does not say what was measured is no baseline."""
 
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from optimize.bundle.manifest import StoredError
 from optimize.cli import main
 from optimize.judge.kit import read_kit
 from optimize.judge.run import judge
-from optimize.judge.stored import check_verdicts, read_report, write_json
+from optimize.judge.stored import check_verdicts, read_report, together, write_json
 
 GATES = {
     "judge": {
@@ -100,3 +101,65 @@ def test_a_report_that_follows_is_saved(stored, tmp_path, report):
     target = tmp_path / "baseline.json"
     assert main(["baseline", "save", str(stored), "--out", str(target)]) == 0
     assert read_report(target) == read_report(stored)
+
+
+def test_further_runs_of_the_same_models_are_kept(stored, tmp_path, report):
+    if report.verdict != "pass":
+        pytest.skip("this machine was too busy for the run to be decided")
+    target, again = tmp_path / "baseline.json", tmp_path / "again.json"
+    write_json(report, again)
+    assert main(["baseline", "save", str(stored), str(again), "--out", str(target)]) == 0
+    kept = read_report(target)
+    assert [run.series.keys() for run in kept.runs] == [report.timing.series.keys()]
+
+
+def test_a_run_of_other_weights_is_no_further_run(report):
+    facts = report.variants["student-int8"].model_copy(update={"model_sha256": "0" * 64})
+    other = report.model_copy(update={"variants": report.variants | {"student-int8": facts}})
+    with pytest.raises(StoredError, match="student-int8: not of the same weights"):
+        together({"a": report, "b": other})
+
+
+@pytest.mark.parametrize("arguments", [[], ["report.json", "--runs", "2"]])
+def test_reports_or_runs_and_not_both(arguments, capsys):
+    assert main(["baseline", "save", *arguments]) == 1
+    assert "one of the two" in capsys.readouterr().err
+
+
+def test_runs_are_measured_and_kept(tiny_kit, tmp_path, monkeypatch, report):
+    """The recipe is the kit's; its gates here are met by a kit of two random models."""
+    if report.verdict != "pass":
+        pytest.skip("this machine was too busy for the run to be decided")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[judge]\nvariants = ["teacher-onnx", "student-onnx", "student-int8"]\nquick_blocks = 4\n'
+        "block_ms = 1.0\nthreads = 1\nworkloads = {typical = {texts = 4}}\n"
+        '[gates.size]\nkind = "size"\nreference = "teacher-onnx"\nmin_reduction_pct = 0.0\n'
+    )
+    target = tmp_path / "baseline.json"
+    save = ["baseline", "save", "--runs", "2", "--quick", "--kit", str(tiny_kit)]
+    assert main([*save, "--recipe", str(recipe), "--out", str(target)]) == 0
+    assert len(read_report(target).runs) == 1
+
+
+def test_schema_4_is_read_by_its_own_digest(report, tmp_path):
+    """That digest was taken of the file as written, whose fields were fewer."""
+    content = json.loads(report.model_dump_json(exclude={"content_sha256", "runs"}))
+    content["schema_version"] = 4
+    for by_variant in content["timing"]["series"].values():
+        for series in by_variant.values():
+            del series["cpu_s"]
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = tmp_path / "report.json"
+    path.write_text(f'{text[:-1]},"content_sha256":"{digest}"}}\n', encoding="utf-8")
+    assert read_report(path).runs == ()
+    path.write_text(path.read_text().replace('"mode":"quick"', '"mode":"full"'))
+    with pytest.raises(StoredError, match="was changed"):
+        read_report(path)
+
+
+def test_an_indented_report_is_the_same(stored):
+    edited(stored, lambda content: None)
+    stored.write_text(json.dumps(json.loads(stored.read_text()), indent=2))
+    read_report(stored)

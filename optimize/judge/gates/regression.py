@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
+from optimize.judge.gates.between_runs import ONE_RUN, spread_of
 from optimize.judge.gates.control import (
     brackets,
     no_control_words,
@@ -82,37 +85,68 @@ def stored_speed_rule(gate: SpeedupGate, question: Question, seen: Evidence) -> 
             "the two runs did not both time the candidate and a variant of unchanged weights",
             remedy=PAIR_THEM,
         )
-    estimates, spans, sds = [], [], []
     controls = {
         "now, ": seen.controls.get(workload),
         "then, ": stored.report.control(workload),
     }
-    for timing, mode, control in (
-        (seen.timing, seen.mode, controls["now, "]),
-        (stored.report.timing, stored.report.mode, controls["then, "]),
-    ):
-        series = timing.series[workload]
-        bounds = replicate_bounds(series[name], series[gate.candidate])
-        low = centre(bounds.lows, mode, question.timing_gates).low
-        high = centre(bounds.highs, mode, question.timing_gates).high
-        widening = widening_of(control) + bounds.contention_log
-        estimates.append(float(np.median(bounds.centres)) if bounds.centres else math.nan)
-        spans.append(Interval(low, high).widened(widening))
-        sds.append(sd_of(bounds.centres))
-    limit_log = math.log(question.limit)
-    return _relative(estimates, spans, max(sds), limit_log, stored, controls)
+    now = _own_ratio(seen.timing, seen.mode, workload, name, gate.candidate, question.timing_gates)
+    then = _own_ratio(
+        stored.report.timing,
+        stored.report.mode,
+        workload,
+        name,
+        gate.candidate,
+        question.timing_gates,
+    )
+    spans = [
+        ratio.span.widened(widening_of(control))
+        for ratio, control in zip((now, then), controls.values(), strict=True)
+    ]
+    if stored.report.runs:
+        runs = (stored.report.timing, *stored.report.runs)
+        level = look_level(question.timing_gates)
+        spread = spread_of(runs, workload, name, gate.candidate, level)
+        change, interval = now.estimate - spread.mean, spread.change(spans[0])
+        told = f"; over {len(runs)} runs of the baseline"
+    else:
+        change, interval = now.estimate - then.estimate, relative_interval(*spans)
+        told = ONE_RUN
+    finding = _relative(
+        change, interval, max(now.sd_log, then.sd_log), math.log(question.limit), stored, controls
+    )
+    return replace(finding, reason=finding.reason + told)
+
+
+class _Ratio(NamedTuple):
+    """The log ratio of two variants in one run: estimate, interval, scatter of the replicates."""
+
+    estimate: float
+    span: Interval
+    sd_log: float
+
+
+def _own_ratio(
+    timing: Timing, mode: Mode, workload: str, reference: str, candidate: str, timed: int
+) -> _Ratio:
+    series = timing.series[workload]
+    bounds = replicate_bounds(series[reference], series[candidate])
+    low, high = centre(bounds.lows, mode, timed).low, centre(bounds.highs, mode, timed).high
+    return _Ratio(
+        float(np.median(bounds.centres)) if bounds.centres else math.nan,
+        Interval(low, high).widened(bounds.contention_log),
+        sd_of(bounds.centres),
+    )
 
 
 def _relative(
-    estimates: Sequence[float],
-    spans: Sequence[Interval],
+    change: float,
+    interval: Interval,
     sd_log: float,
     limit_log: float,
     stored: Stored,
     controls: Mapping[str, Control | None],
 ) -> Finding:
     """The verdict on a change of log ratio between two runs, each with its control."""
-    change, interval = estimates[0] - estimates[1], relative_interval(*spans)
     span = ratio_span(interval)
     measured = f"{math.exp(change):.2f}× {brackets(span)}"
     verdict, reason = decide(interval, limit_log), REASONS[decide(interval, limit_log)]

@@ -22,7 +22,7 @@ from optimize.judge.gates.control import (
 from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
 from optimize.judge.gates.regression import entries_rule, growth_rule, stored_speed_rule
-from optimize.judge.records import GateResult, Span, Verdict
+from optimize.judge.records import GateResult, Series, Span, Verdict
 from optimize.judge.statistics.accuracy import PairedCounts, changed_rows, compare
 from optimize.judge.statistics.proportions import examples_needed, tango_interval, tango_noninferior
 from optimize.judge.statistics.sequential import SequentialVerdict
@@ -176,10 +176,26 @@ def _speedup(gate: SpeedupGate, question: Question, seen: Evidence) -> Finding:
     return Finding(
         outcome.verdict,
         f"{ratio:.2f}× {brackets(span)}",
-        reason + widening_words(control),
+        reason + widening_words(control) + _cpu_words(outcome, series, gate, limit),
         value=ratio if math.isfinite(ratio) else None,
         interval=span,
         remedy=MORE_REPLICATES if undecided else None,
+    )
+
+
+def _cpu_words(
+    outcome: SequentialVerdict, series: Mapping[str, Series], gate: SpeedupGate, limit: float
+) -> str:
+    """Where CPU time would decide otherwise than the clock, both are told: the clock decides."""
+    reference, candidate = (series[name].cpu_s for name in (gate.reference, gate.candidate))
+    if not (reference and candidate and min(*reference, *candidate) > 0):
+        return ""
+    ratio = math.exp(float(np.median(np.log(reference)) - np.median(np.log(candidate))))
+    if outcome.verdict != ("fail" if ratio >= limit else "pass"):
+        return ""
+    return (
+        f"; by CPU time it is {ratio:.2f}×, on the other side of the limit: one of the two keeps "
+        "more cores busy"
     )
 
 

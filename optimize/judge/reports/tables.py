@@ -243,6 +243,9 @@ def conditions(report: Report) -> list[str]:
         f"settings: {report.settings_source}; times are median / p95 of single calls, with the "
         f"speedup over {_reference(report)} below; the drop is against it too",
     ]
+    if timing.spent_s:
+        spent = sorted(timing.spent_s.items(), key=lambda each: -each[1])
+        lines.append("time went to " + ", ".join(f"{name} {secs:.0f} s" for name, secs in spent))
     if report.mode == "quick":
         lines.append(
             "quick mode: three replicates; brackets of times are the central 80 % of block ratios"

@@ -33,11 +33,13 @@ class Block:
         most_s: seconds per call: the mean, or where others disturbed the block, the most that it
             can have taken undisturbed.
         least_s: likewise the least; equal to the most where nothing disturbed it.
+        cpu_s: seconds per call that all threads ran.
     """
 
     calls_ns: Sequence[int]
     most_s: float
     least_s: float
+    cpu_s: float
 
 
 def block_of(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | None) -> Block:
@@ -49,13 +51,14 @@ def block_of(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | 
         taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
     """
     calls_ns: Sequence[int] = answer["ns"]
-    wall_s = sum(calls_ns) / 1e9
+    all_ran_s = float(answer.get("ran_s", 0.0))
+    cpu_s = all_ran_s / len(calls_ns)
     if taken_away_s is None:
-        mean_s = wall_s / len(calls_ns)
-        return Block(calls_ns, mean_s, mean_s)
+        mean_s = sum(calls_ns) / 1e9 / len(calls_ns)
+        return Block(calls_ns, mean_s, mean_s, cpu_s)
     waited_s = float(answer.get("waited_s", 0.0)) + taken_away_s
-    ran_s = 0.0 if spec.spins else float(answer.get("ran_s", 0.0)) / spec.threads
-    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spec.threads if spec.spins else 1))
+    spinning, ran_s = (spec.threads, 0.0) if spec.spins else (1, all_ran_s / spec.threads)
+    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spinning), cpu_s)
 
 
 def bounds_s(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from optimize.judge.kit import Variant
-from optimize.judge.workers.process import WorkerError, child_environment
+from optimize.judge.workers.process import BORROW, WorkerError, child_environment
 
 TIMEOUT_S = 900.0
 SCRIPT = """
@@ -34,7 +34,7 @@ def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]
     """
     python = variant.python or sys.executable
     done = subprocess.run(
-        [python, "-c", SCRIPT, str(variant.folder.resolve()), str(threads)],
+        [python, "-c", f"{BORROW}\n{SCRIPT}", str(variant.folder.resolve()), str(threads)],
         input=json.dumps(list(texts)),
         env=child_environment(python, threads),
         capture_output=True,

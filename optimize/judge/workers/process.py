@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from optimize.judge.workers.answers import fault_of
 from optimize.judge.workers.worker import PROTOCOL
 from optimize.machine import is_asleep
 
@@ -34,6 +31,16 @@ SHOWN_BYTES = 80
 # How long to wait for a worker's threads to sleep, and how often to look.
 SETTLE_S = 1.0
 SETTLE_STEP_S = 0.0005
+# Python code that makes the package of this folder importable, and nothing that lies beside it.
+BORROW = f"""
+import importlib.util, sys
+place = {str(PACKAGE)!r}
+spec = importlib.util.spec_from_file_location(
+    {PACKAGE.name!r}, place + "/__init__.py", submodule_search_locations=[place]
+)
+sys.modules[spec.name] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+""".strip()
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -99,6 +106,7 @@ class WorkerProcess:
             self.about = self._exchange(first)
             self.startup_s = time.perf_counter() - started
             self._check_protocol()
+            self._checked("ready", self.about)
         except BaseException:
             self.close()
             raise
@@ -107,9 +115,14 @@ class WorkerProcess:
         """One request, one answer.
 
         Raises:
-            WorkerError: it failed or died.
+            WorkerError: it failed or died, or what it said is no answer to this.
         """
-        return self._exchange({"op": op, **arguments})
+        return self._checked(op, self._exchange({"op": op, **arguments}))
+
+    def _checked(self, op: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if fault := fault_of(op, answer):
+            raise self._failed(f"its answer to {op!r} is none: {fault}")
+        return answer
 
     def close(self) -> None:
         """End the child and wait for it."""
@@ -158,7 +171,7 @@ class WorkerProcess:
         line = self._read_line(deadline)
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._failed(f"it answered {line[:SHOWN_BYTES]!r}, which is no JSON") from None
         if not isinstance(answer, dict):
             raise self._failed(f"it answered {line[:SHOWN_BYTES]!r}, which is no JSON object")
@@ -217,40 +230,34 @@ class WorkerProcess:
         )
 
 
+def command_of(python: str, module: str) -> tuple[str, ...]:
+    """How an interpreter runs a module of this very package.
+
+    Another interpreter is handed the package alone, by its folder: beside an installed one lie the
+    libraries of this interpreter, and it must load its own.
+    """
+    if python == sys.executable:
+        return (python, "-m", module)
+    return (python, "-c", f"{BORROW}\nimport runpy\nrunpy.run_module({module!r}, None, '__main__')")
+
+
 def child_environment(python: str, threads: int) -> dict[str, str]:
     """A child's environment: thread counts set before any library reads them, no network.
 
     Args:
-        python: its interpreter, which gets this package and keeps its own libraries.
+        python: its interpreter; another one is not told where libraries of this one are.
         threads: of every inference.
     """
     counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {
+    environment = {
         **os.environ,
         **counts,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(_import_roots(python)),
     }
-
-
-def _import_roots(python: str) -> Sequence[str]:
-    """This package's own folder first, so that a child runs the code that started it.
-
-    Another interpreter gets nothing else: beside an installed package lie the libraries of this
-    one, and it must load its own.
-    """
-    if python != sys.executable:
-        return [str(_alone())]
-    own = str(PACKAGE.parent)
-    before = os.environ.get("PYTHONPATH", "")
-    return [own, *before.split(os.pathsep)] if before else [own]
-
-
-@lru_cache(maxsize=1)
-def _alone() -> Path:
-    """A folder that holds this package and no other, for as long as this process lives."""
-    folder = Path(tempfile.mkdtemp(prefix="optimize-worker-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
-    return folder
+    before = environment.pop("PYTHONPATH", "")
+    if python == sys.executable:
+        # This package's own folder first, so that a child runs the code that started it.
+        roots = filter(None, [str(PACKAGE.parent), before])
+        environment["PYTHONPATH"] = os.pathsep.join(roots)
+    return environment

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,8 @@ STEAL_SHARE = 0.1
 # Share of looks at which others wanted the cores, from which a workload counts as beside
 # neighbours.
 NEIGHBOURS_SHARE = 0.1
-# Replicates in which every worker starts alone, whatever its kind: as many as quick mode takes.
-MEASURED_STARTS = 3
+# Replicates in which every worker starts alone, whatever its kind.
+MEASURED_STARTS = 1
 Workers = dict[str, WorkerProcess]
 
 
@@ -37,7 +38,8 @@ class Plan:
         looks: numbers of replicates after which one may stop; the last is the most.
         blocks: blocks of every workload in a replicate.
         block_s: least duration of one variant's part of a block.
-        warm_s: calls before the first block, per variant and workload.
+        warm_s: the longest that calls go on before the first block, per variant and workload; they
+            end earlier where they take the same time as those before.
         budget_s: no replicate is started that would end later than this.
         seed: of the orders.
     """
@@ -61,6 +63,7 @@ class Recorder:
         self._startup: dict[str, list[float]] = defaultdict(list)
         self._peak: dict[str, list[int]] = defaultdict(list)
         self._start = time.monotonic()
+        self._spent: dict[str, float] = defaultdict(float)
         self.replicates = 0
         self.dropped = 0
         self.disturbed = 0
@@ -70,6 +73,15 @@ class Recorder:
     def startup(self, variant: str, seconds: float) -> None:
         """Note a start-up."""
         self._startup[variant].append(seconds)
+
+    @contextmanager
+    def spending(self, on: str) -> Iterator[None]:
+        """Within it, time is spent on what the word says."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[on] += time.monotonic() - started
 
     def priority(self, has: bool) -> None:
         """Note whether a worker runs before other processes."""
@@ -104,6 +116,9 @@ class Recorder:
                 calls=self._per_block[workload, variant],
                 p50_ms=float(np.median(calls_ms)),
                 p95_ms=float(np.percentile(calls_ms, 95)),
+                cpu_s=tuple(
+                    float(np.median([block.cpu_s for block in blocks])) for blocks in replicates
+                ),
             )
         return Timing(
             series=dict(series),
@@ -116,6 +131,7 @@ class Recorder:
             kept_blocks=self.kept,
             priority=all(self._priority),
             seconds=time.monotonic() - self._start,
+            spent_s=dict(self._spent),
         )
 
 
@@ -123,17 +139,19 @@ def measure(
     specs: Sequence[WorkerSpec],
     batches: Mapping[str, Batches],
     plan: Plan,
-    decided: Callable[[Timing], bool],
+    undecided: Callable[[Timing], Undecided],
     tell: Callable[[str], None],
     first: Callable[[Workers], None],
 ) -> Timing:
-    """Time every worker on every workload, replicate by replicate, until all is decided.
+    """Time every worker, replicate by replicate, until all is decided.
+
+    A workload on which every gate is decided drops out of the replicates after that look.
 
     Args:
         specs: what to time; a spec named ``control`` must follow the one that it repeats.
         batches: texts of each workload, call by call.
         plan: how long.
-        decided: asked at every look whether more would change nothing.
+        undecided: asked at every look which workloads more replicates could decide.
         tell: told the progress.
         first: given the workers of the first replicate after their times were taken, to ask
             them for predictions while they live.
@@ -141,31 +159,69 @@ def measure(
     recorder = Recorder({name: len(calls[0]) for name, calls in batches.items()})
     order = random.Random(plan.seed)
     blocks = _Blocks(plan, order, recorder)
-    started = time.monotonic()
-    spent_at_first = 0.0
+    clock = _Clock(plan, tell)
+    left = list(batches)
     for replicate in range(plan.looks[-1]):
-        begun = time.monotonic()
+        clock.begin()
         with _workers(specs, batches, recorder, order) as workers:
-            for name in batches:
+            for name in left:
                 blocks.replicate(name, workers)
-            for name, worker in workers.items():
-                recorder.peak(name, worker.ask("memory")["peak_rss_bytes"])
+            if len(left) == len(batches):  # else a worker has done less than its peak is for
+                for name, worker in workers.items():
+                    recorder.peak(name, worker.ask("memory")["peak_rss_bytes"])
             recorder.replicates += 1
-            lasted = time.monotonic() - begun
+            clock.end()
             if replicate == 0:
-                first(workers)
-                spent_at_first = time.monotonic() - begun - lasted
-        if recorder.replicates in plan.looks and decided(recorder.timing()):
+                with recorder.spending("answers"):
+                    first(workers)
+        if recorder.replicates in plan.looks:
+            found = undecided(recorder.timing())
+            left = [name for name in left if name in found.workloads]
+            if not left and not found.starts:
+                break
+        if not clock.goes_on(recorder.replicates):
             break
-        spent = time.monotonic() - started
-        if spent + lasted > plan.budget_s:
-            tell(f"timing: the budget of {plan.budget_s:.0f} s is spent")
-            break
-        goal = next(look for look in plan.looks if look >= recorder.replicates)
-        mean = (spent - spent_at_first) / recorder.replicates
-        left = (goal - recorder.replicates) * mean
-        tell(f"timing: replicate {recorder.replicates} of {goal}, {left:.0f} s left")
     return recorder.timing()
+
+
+class Undecided(NamedTuple):
+    """What further replicates could decide.
+
+    Attributes:
+        workloads: those on which a gate is undecided.
+        starts: whether a gate on start-up is.
+    """
+
+    workloads: frozenset[str] = frozenset()
+    starts: bool = False
+
+
+class _Clock:
+    """How long replicates last, and whether there is time for another."""
+
+    def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
+        self._plan, self._tell = plan, tell
+        self._started = self._begun = time.monotonic()
+        self._lasted: list[float] = []
+
+    def begin(self) -> None:
+        """A replicate begins."""
+        self._begun = time.monotonic()
+
+    def end(self) -> None:
+        """It ends; what the workers are asked for afterwards is not its."""
+        self._lasted.append(time.monotonic() - self._begun)
+
+    def goes_on(self, replicates: int) -> bool:
+        """Whether another replicate fits into the budget; tells how much there is to come."""
+        spent = time.monotonic() - self._started
+        if spent + self._lasted[-1] > self._plan.budget_s:
+            self._tell(f"timing: the budget of {self._plan.budget_s:.0f} s is spent")
+            return False
+        goal = next(look for look in self._plan.looks if look >= replicates)
+        left = (goal - replicates) * sum(self._lasted) / len(self._lasted)
+        self._tell(f"timing: replicate {replicates} of {goal}, {left:.0f} s left")
+        return True
 
 
 @contextmanager
@@ -178,18 +234,19 @@ def _workers(
     """Fresh workers, started in random order and one by one, so that each has the cores alone.
 
     PyTorch takes seconds to start. Where no gate asks how many, that is measured in the first
-    replicates; later these workers start side by side.
+    replicate; later these workers start side by side.
     """
     text = next(iter(batches.values()))[0][0]
     measured = recorder.replicates < MEASURED_STARTS
     crowd = [] if measured else [spec for spec in specs if not spec.starts_alone]
     alone = [spec for spec in specs if spec not in crowd]
     with ExitStack() as stack:
-        started = _side_by_side(order.sample(crowd, len(crowd)), text, stack)
-        for spec in order.sample(alone, len(alone)):
-            worker = stack.enter_context(WorkerProcess(spec, text))
-            recorder.startup(spec.name, worker.startup_s)
-            started[spec.name] = worker
+        with recorder.spending("starting"):
+            started = _side_by_side(order.sample(crowd, len(crowd)), text, stack)
+            for spec in order.sample(alone, len(alone)):
+                worker = stack.enter_context(WorkerProcess(spec, text))
+                recorder.startup(spec.name, worker.startup_s)
+                started[spec.name] = worker
         for worker in started.values():
             recorder.priority(bool(worker.about.get("priority")))
             for name, calls in batches.items():
@@ -221,18 +278,20 @@ class _Blocks:
 
     def replicate(self, workload: str, workers: Workers) -> None:
         """One workload in one replicate: warm up, then blocks in balanced random order."""
-        for name, worker in workers.items():
-            mean_s = worker.ask("warm", name=workload, seconds=self._plan.warm_s)["mean_s"]
-            # Held from the first replicate on.
-            wanted = max(1, round(self._plan.block_s / mean_s + 0.5))
-            self._calls.setdefault((workload, name), wanted)
+        with self._recorder.spending("warming up"):
+            for name, worker in workers.items():
+                answer = worker.ask("warm", name=workload, seconds=self._plan.warm_s)
+                # Held from the first replicate on.
+                wanted = max(1, round(self._plan.block_s / answer["mean_s"] + 0.5))
+                self._calls.setdefault((workload, name), wanted)
         if CONTROL in workers:
             # It does as many calls as what it repeats, to be its equal.
             repeated = str(workers[CONTROL].spec.repeats)
             self._calls[workload, CONTROL] = self._calls[workload, repeated]
         for worker in workers.values():
             worker.settle()
-        kept = self._kept(workload, workers)
+        with self._recorder.spending("blocks"):
+            kept = self._kept(workload, workers)
         for name in workers:
             blocks = [taken[name] for taken in kept]
             self._recorder.blocks(workload, name, blocks, self._calls[workload, name])

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -29,6 +30,10 @@ from optimize.bundle.folder import check_files, read_manifest
 from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
 PROTOCOL = 1
+# Calls before the first block: so many at least, and this share of the time that they may take.
+LEAST_CALLS = 3
+LEAST_WARM_SHARE = 0.25
+WARM_TOLERANCE = 0.03
 
 
 class Model(Protocol):
@@ -94,10 +99,13 @@ class Worker:
         return {}
 
     def _warm(self, name: str, seconds: float) -> dict[str, Any]:
-        """Call until time is up, and tell the mean duration of the later half of the calls."""
+        """Call until calls take the same time as those before, or time is up.
+
+        Tells the mean duration of the later half of the calls.
+        """
         durations: list[int] = []
-        end = time.perf_counter() + seconds
-        while len(durations) < 3 or time.perf_counter() < end:
+        started = time.perf_counter()
+        while not _warmed(durations, time.perf_counter() - started, seconds):
             durations += self._timed(name, len(durations), 1)
         later = durations[len(durations) // 2 :]
         return {"mean_s": sum(later) / len(later) / 1e9}
@@ -142,6 +150,19 @@ class Worker:
 
     def _memory(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes()}
+
+
+def _warmed(durations_ns: Sequence[int], lasted_s: float, most_s: float) -> bool:
+    """Whether the medians of the last two quarters of the calls differ by little."""
+    if len(durations_ns) < LEAST_CALLS:
+        return False
+    if lasted_s >= most_s:
+        return True
+    if lasted_s < most_s * LEAST_WARM_SHARE or len(durations_ns) < 4 * LEAST_CALLS:
+        return False
+    quarter = len(durations_ns) // 4
+    before, last = durations_ns[-2 * quarter : -quarter], durations_ns[-quarter:]
+    return abs(median(last) / median(before) - 1) < WARM_TOLERANCE
 
 
 def load(folder: Path, threads: int) -> Model:

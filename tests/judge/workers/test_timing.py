@@ -17,6 +17,7 @@ from optimize.judge.workers.timing import (
     CONTROL,
     MEASURED_STARTS,
     Plan,
+    Undecided,
     measure,
 )
 from optimize.judge.workers.workloads import balanced_orders, workload_batches
@@ -64,12 +65,14 @@ def specs(kit, *names):
 
 
 BATCHES = {"typical": [["please track my order"], ["refund"]]}
+OPEN = Undecided(frozenset(BATCHES))
 PLAN = Plan(looks=(2, 4), blocks=4, block_s=0.001, warm_s=0.01)
 
 
-def measured(kit, plan=PLAN, decided=lambda timing: False, **change):
+def measured(kit, plan=PLAN, undecided=lambda timing: OPEN, **change):
     arguments = {"tell": lambda line: None, "first": lambda workers: None} | change
-    return measure(specs(kit, "student-onnx", "student-int8"), BATCHES, plan, decided, **arguments)
+    chosen = specs(kit, "student-onnx", "student-int8")
+    return measure(chosen, BATCHES, plan, undecided, **arguments)
 
 
 def test_every_variant_has_every_block_of_every_replicate(tiny_kit):
@@ -86,12 +89,31 @@ def test_every_variant_has_every_block_of_every_replicate(tiny_kit):
     assert {len(v) for v in found.peak_rss_bytes.values()} == {4}
 
 
+def test_a_decided_workload_drops_out_of_later_replicates(tiny_kit):
+    """And peaks are of workers that had every workload, so that medians compare like with like."""
+    plan, both = replace(PLAN, looks=(1, 2)), BATCHES | {"short": [["refund"]]}
+    chosen = specs(tiny_kit, "student-onnx", "student-int8")
+    still = Undecided(frozenset({"short"}))
+    found = measure(chosen, both, plan, lambda timing: still, lambda line: None, lambda all_: None)
+    taken = {name: len(by["control"].blocks_s) for name, by in found.series.items()}
+    assert (found.replicates, taken) == (2, {"typical": 1, "short": 2})
+    assert {len(peaks) for peaks in found.peak_rss_bytes.values()} == {1}
+    assert {len(starts) for starts in found.startup_s.values()} == {2}
+
+
+def test_undecided_starts_alone_go_on_without_blocks(tiny_kit):
+    plan = replace(PLAN, looks=(1, 2))
+    found = measured(tiny_kit, plan, lambda timing: Undecided(starts=True))
+    assert found.replicates == 2
+    assert {len(series.blocks_s) for series in found.series["typical"].values()} == {1}
+
+
 def test_starts_that_no_gate_judges_are_measured_first_and_then_side_by_side(tiny_kit):
     """Nobody waits for PyTorch twelve times; the bundle's starts are all its own."""
     slow, judged, control = specs(tiny_kit, "student-onnx", "student-int8")
     crowd = [replace(slow, starts_alone=False), judged, control]
     plan = replace(PLAN, looks=(MEASURED_STARTS + 1,))
-    found = measure(crowd, BATCHES, plan, lambda timing: True, lambda line: None, lambda all_: None)
+    found = measure(crowd, BATCHES, plan, lambda timing: OPEN, lambda line: None, lambda all_: None)
     assert len(found.startup_s["student-onnx"]) == MEASURED_STARTS
     assert len(found.startup_s["student-int8"]) == MEASURED_STARTS + 1
     assert len(found.series["typical"]["student-onnx"].blocks_s) == MEASURED_STARTS + 1
@@ -131,7 +153,7 @@ def test_a_worker_that_fails_beside_others_is_told_and_ends_them(tiny_kit, tmp_p
 
 
 def test_sampling_stops_at_the_look_that_decides(tiny_kit):
-    assert measured(tiny_kit, decided=lambda timing: True).replicates == 2
+    assert measured(tiny_kit, undecided=lambda timing: Undecided()).replicates == 2
 
 
 def test_the_budget_ends_the_run(tiny_kit):
@@ -157,7 +179,7 @@ def test_a_disturbed_block_is_dropped_for_all_where_others_are_to_be_had(tiny_ki
     monkeypatch.setattr(timing, "Disturbance", lambda: disturbed)
     # What else runs on the machine must not drop more.
     monkeypatch.setattr(timing, "had_to_wait", lambda answer: False)
-    found = measured(tiny_kit, decided=lambda timing: True)
+    found = measured(tiny_kit, undecided=lambda timing: Undecided())
     lengths = {len(b) for s in found.series["typical"].values() for b in s.blocks_s}
     assert lengths == {4}
     assert found.dropped_blocks == 7
@@ -169,7 +191,7 @@ def test_where_every_block_is_disturbed_all_are_kept_as_intervals(tiny_kit, monk
     disturbed = Disturbed()
     disturbed.since_last = lambda: (0.0, 0.1)
     monkeypatch.setattr(timing, "Disturbance", lambda: disturbed)
-    found = measured(tiny_kit, decided=lambda timing: True)
+    found = measured(tiny_kit, undecided=lambda timing: Undecided())
     assert (found.dropped_blocks, found.disturbed_blocks, found.kept_blocks) == (0, 8, 8)
     for series in found.series["typical"].values():
         assert [len(blocks) for blocks in series.blocks_s] == [4, 4]
@@ -210,7 +232,7 @@ def test_a_worker_that_waited_for_a_core_was_disturbed(waited_s, had_to):
 
 def test_beside_a_busy_neighbour_times_are_kept_and_shown(tiny_kit, monkeypatch):
     monkeypatch.setattr(timing, "had_to_wait", lambda answer: True)
-    found = measured(tiny_kit, decided=lambda timing: True)
+    found = measured(tiny_kit, undecided=lambda timing: Undecided())
     assert found.disturbed_blocks == found.kept_blocks > 0
     for series in found.series["typical"].values():
         assert all(series.blocks_s)
@@ -219,7 +241,7 @@ def test_beside_a_busy_neighbour_times_are_kept_and_shown(tiny_kit, monkeypatch)
 @pytest.mark.parametrize(("others", "beside"), [(0, False), (1, True)])
 def test_neighbours_that_want_the_cores_are_noted(tiny_kit, monkeypatch, others, beside):
     monkeypatch.setattr(timing, "neighbours", lambda: others)
-    found = measured(tiny_kit, decided=lambda timing: True)
+    found = measured(tiny_kit, undecided=lambda timing: Undecided())
     assert found.beside_neighbours is beside
     assert all(series.beside_neighbours is beside for series in found.series["typical"].values())
     assert found.priority in (True, False)
@@ -228,7 +250,7 @@ def test_neighbours_that_want_the_cores_are_noted(tiny_kit, monkeypatch, others,
 def test_a_neighbour_now_and_then_is_none(tiny_kit, monkeypatch):
     looks = iter([1] + [0] * 1000)
     monkeypatch.setattr(timing, "neighbours", lambda: next(looks))
-    assert not measured(tiny_kit, decided=lambda timing: True).beside_neighbours
+    assert not measured(tiny_kit, undecided=lambda timing: Undecided()).beside_neighbours
 
 
 def test_few_waits_among_spinning_threads_leave_much_known():
