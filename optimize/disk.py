@@ -10,8 +10,14 @@ from pathlib import Path
 from stat import S_ISREG
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# As safetensors, torch and pyarrow pass it on.
-FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+# As safetensors, pyarrow and torch pass it on; torch's writer says only that less was written.
+FULL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "os error 28",
+    "os error 122",
+    ". unexpected pos ",
+)
 
 
 class DiskFullError(RuntimeError):

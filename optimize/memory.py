@@ -13,6 +13,7 @@ OUT_WORDS = (
     "std::bad_alloc",
     "out of memory",
     "Cannot allocate memory",
+    "failed to map segment from shared object",
 )
 
 
@@ -26,7 +27,7 @@ def is_out(error: BaseException) -> bool:
 
 
 @contextmanager
-def told_when_out(stage: str) -> Iterator[None]:
+def told_when_out(stage: str = "") -> Iterator[None]:
     """Within it, memory that runs out is an :class:`OutOfMemoryError` that names the stage."""
     try:
         yield
@@ -34,7 +35,8 @@ def told_when_out(stage: str) -> Iterator[None]:
         if isinstance(error, OutOfMemoryError) or not is_out(error):
             raise
         raise OutOfMemoryError(
-            f"memory ran out in the stage {stage} ({error or type(error).__name__}). "
+            f"memory ran out {f'in the stage {stage}' if stage else 'before the first stage'} "
+            f"({str(error) or type(error).__name__}). "
             f"{remedy(stage)} What is finished stays, and the same command goes on from there."
         ) from error
 

@@ -47,7 +47,11 @@ def build(
     Returns:
         The kit's folder. It belongs to the cache: copy it before changing it.
     """
-    runner = Runner(tell, cache_root, profile)
+    with told_when_out():
+        return _build(settings, Runner(tell, cache_root, profile), tell)
+
+
+def _build(settings: Settings, runner: Runner, tell: Tell) -> Path:
     built = Build(settings, runner)
     compared = settings.quantize.compare
     new = not runner.has(built.stages["kit"])

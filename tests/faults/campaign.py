@@ -42,6 +42,8 @@ from optimize.pipeline import cache as cache_module
 from optimize.pipeline.runner import build
 
 SLOW_S = 120.0
+# Below this scale the recipe has fewer stages.
+SHORT = 10
 # Codes of a child's end.
 BUILT, REFUSED, UNFORESEEN = 0, 3, 4
 REMEDIES = (DiskFullError, OutOfMemoryError, PermissionError)
@@ -71,8 +73,8 @@ class Campaign:
         data, backbone = write_tiny_data(folder / "tiny.jsonl"), folder / "backbone"
         save_tiny_backbone(backbone)
         recipe = write_tiny_recipe(folder / "recipe.toml", data, backbone)
-        # One save an epoch, so that a killed training has something to go on from.
-        self.settings = settings.load(str(recipe), folder, ("judge.threads=1",))[0]
+        short = ("quantize.compare=none",) if scale < SHORT else ()
+        self.settings = settings.load(str(recipe), folder, short)[0]
         self.first = folder / "first"
         started = time.monotonic()
         if self.attempt(self.first) != BUILT:
@@ -152,12 +154,14 @@ class Campaign:
 
 def kill_at_boundaries(campaign: Campaign, tally: Tally) -> None:
     """SIGKILL before and after each stage is renamed to its place, in one cache after the other."""
-    for stage in range(len(campaign.stages)):
-        for after in (False, True):
-            with campaign.empty() as root:
-                tally.injected += 1
-                campaign.attempt(root, lambda s=stage, a=after: _kill_at_finish(s, after=a))
-                _note(tally, campaign.finish(root), f"stage {stage}, after={after}")
+    every = [(stage, after) for stage in range(len(campaign.stages)) for after in (False, True)]
+    if campaign.scale < len(every):
+        every = campaign.random.sample(every, campaign.scale)
+    for stage, after in every:
+        with campaign.empty() as root:
+            tally.injected += 1
+            campaign.attempt(root, lambda s=stage, a=after: _kill_at_finish(s, after=a))
+            _note(tally, campaign.finish(root), f"stage {stage}, after={after}")
 
 
 def _kill_at_finish(number: int, *, after: bool) -> None:
@@ -191,15 +195,28 @@ def kill_at_random(campaign: Campaign, tally: Tally) -> None:
 
 def files_flipped_and_cut(campaign: Campaign, tally: Tally) -> None:
     """One bit of, and the end of, every file of every finished stage, one fault a build."""
-    names = sorted(campaign.expected) + [f"{stage}/stage.json" for stage in campaign.stages]
+    names = sorted(campaign.expected)
+    names += [f"{stage}/{cache_module.RECORD_NAME}" for stage in campaign.stages]
     every = [(name, cut) for name in names for cut in (False, True)]
     if campaign.scale < len(every):
         every = campaign.random.sample(every, campaign.scale)
     for name, cut in every:
         with campaign.copy() as root:
             tally.injected += 1
+            _forget_later(root, name.split("/")[0])
             _harm(root / name, campaign.random, cut=cut)
             _note(tally, campaign.finish(root), f"{name}, cut={cut}")
+
+
+def _forget_later(root: Path, stage: str) -> None:
+    """Remove what was built after a stage, so that the next build reads that stage."""
+    finished = {
+        record.parent: record.stat().st_mtime_ns
+        for record in root.glob(f"*/{cache_module.RECORD_NAME}")
+    }
+    for folder, moment in finished.items():
+        if moment > finished[root / stage]:
+            shutil.rmtree(folder)
 
 
 def _harm(path: Path, draw: random.Random, *, cut: bool) -> None:
@@ -253,9 +270,8 @@ def other_user(campaign: Campaign, tally: Tally) -> None:
         tally.skipped = "needs root, to become another user"
         return
     with campaign.copy() as root:
-        for folder in (root, *root.parents):
-            if folder.is_relative_to(campaign.folder.parent):
-                folder.chmod(folder.stat().st_mode | 0o055)
+        for path in (campaign.folder, *campaign.folder.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
         tally.injected += 1
         code = campaign.attempt(root, lambda: os.setresuid(65534, 65534, 65534))
         _note(tally, "" if code == BUILT else f"ended with {code}", "a finished cache of root's")
@@ -336,7 +352,7 @@ def workers_stop_and_babble(campaign: Campaign, tally: Tally) -> None:
                 with WorkerProcess(spec, "text") as process:
                     process.ask("memory")
             except WorkerError as error:
-                fault = "" if str(error).startswith("worker w (") else f"told as {error}"
+                fault = "" if str(error).startswith("worker w ") else f"told as {error}"
             _note(tally, fault, kind)
     finally:
         worker_process.ANSWER_TIMEOUT_S, worker_process.LARGEST_ANSWER = before

@@ -13,7 +13,7 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 @pytest.mark.skipif(sys.platform == "win32", reason="its children are forked")
 def test_a_short_campaign_loses_nothing():
     done = subprocess.run(
-        [sys.executable, str(CAMPAIGN), "--scale", "2"], capture_output=True, text=True, check=False
+        [sys.executable, str(CAMPAIGN), "--scale", "1"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.rstrip().endswith(" 0 lost")

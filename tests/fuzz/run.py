@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
 CORPUS = ROOT / "tests" / "corpus"
 LONGEST_INPUT = 8192
 # The child's counts are written every so many inputs; what libFuzzer ends is not told.
