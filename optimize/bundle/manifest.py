@@ -3,7 +3,8 @@
 History of the schema versions:
 
 * bundle 1: first version.
-* bundle 2: the out-of-scope rule (``out_of_scope``).
+* bundle 2: the out-of-scope rule (``out_of_scope``); later also the formats ``python`` and
+  ``linear``, which are no bundles and only a kit's variants.
 * kit 1: first version.
 """
 
@@ -118,11 +119,11 @@ class Manifest(Record, frozen=True, kw_only=True):
     """What is in a model folder: a bundle that one ships, or a PyTorch variant of a kit.
 
     Attributes:
-        format: ``onnx`` folders are read by :class:`optimize.Classifier`; ``torch`` folders only
-            by the judge's worker.
+        format: ``onnx`` folders are read by :class:`optimize.Classifier`; ``torch``, ``linear``
+            (word counts) and ``python`` (a function of one's own) only by the judge's worker.
         labels: class names in the order of the model's logits.
-        max_length: longest input in tokens; longer texts are truncated.
-        parameters: number of weights of the model before quantization.
+        max_length: longest input in tokens; longer texts are truncated. Of ``onnx`` and ``torch``.
+        parameters: number of weights of the model before quantization; 0 where nobody knows.
         opset: ONNX opset of the default domain (``onnx`` only).
         ir_version: ONNX IR version (``onnx`` only).
         quantization: name of the INT8 recipe, or ``None`` for fp32.
@@ -135,10 +136,10 @@ class Manifest(Record, frozen=True, kw_only=True):
     """
 
     schema_version: Literal[1, 2] = 2
-    format: Literal["onnx", "torch"]
+    format: Literal["onnx", "torch", "linear", "python"]
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     max_length: Annotated[int, Meta(gt=2)]  # the two special tokens, and one of the text
-    parameters: Annotated[int, Meta(gt=0)]
+    parameters: Annotated[int, Meta(ge=0)]
     opset: int | None = None
     ir_version: int | None = None
     quantization: str | None = None

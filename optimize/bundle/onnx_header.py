@@ -273,7 +273,12 @@ def _int(found: dict[str, int | memoryview], name: str) -> int:
 
 def _string(found: dict[str, int | memoryview], name: str) -> str:
     value = found.get(name, b"")
-    return "" if isinstance(value, int) else bytes(value).decode("utf-8", errors="replace")
+    if isinstance(value, int):
+        return ""
+    try:
+        return bytes(value).decode("utf-8")
+    except UnicodeDecodeError:
+        raise OnnxFileError(f"{name} is {bytes(value)[:40]!r}, which is no UTF-8") from None
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:

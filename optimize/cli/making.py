@@ -154,6 +154,11 @@ def check(arguments: argparse.Namespace) -> int:
         f"data: {len(splits.train)} train, {len(splits.validation)} validation, "
         f"{len(splits.test)} test texts; {len(splits.label_names)} labels"
     )
+    if tokenizer is None:
+        print(lines_for_terminal("\n".join(summary(splits))))
+        print(f"variants: {', '.join(chosen.judged_variants)}")
+        print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+        return 0
     lengths = partial(token_lengths, tokenizer)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     tokens = lengths(splits.train.texts[:COST_TEXTS])

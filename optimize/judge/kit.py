@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +24,11 @@ from optimize.bundle.manifest import (
     read_record,
 )
 from optimize.judge.records import VariantFacts
+from optimize.settings.variants import VariantSettings
 
 WEIGHTS = (MODEL_NAME, "model.safetensors")
+# Stands in a variant of code that is installed, of which the kit holds nothing.
+INSTALLED = "installed.txt"
 
 
 class KitError(ValueError):
@@ -51,15 +56,22 @@ class Variant:
     @property
     def facts(self) -> VariantFacts:
         """Size and identity, read off the manifest and the files themselves."""
-        files = self.manifest.files
-        weights = next(name for name in WEIGHTS if name in files)
         return VariantFacts(
             # The manifest's list, which the files were held against when the kit was read.
             size_bytes=self.manifest.size_bytes,
             parameters=self.manifest.parameters,
-            model_sha256=files[weights].sha256,
+            model_sha256=self._weights_digest(),
             missing=self.missing,
         )
+
+    def _weights_digest(self) -> str:
+        """Of the weights file, or where there is none of all files."""
+        files = self.manifest.files
+        for name in WEIGHTS:
+            if name in files:
+                return files[name].sha256
+        every = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
+        return hashlib.sha256(every.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,18 @@ class Kit:
         position = {name: index for index, name in enumerate(self.manifest.labels)}
         labels = np.array([position[row["label"]] for row in rows], dtype=np.int64)
         return Examples(tuple(row["text"] for row in rows), labels)
+
+    def trusting(self, own: Mapping[str, VariantSettings]) -> Kit:
+        """The same kit, in which no code runs but the code of one's own recipe.
+
+        Args:
+            own: ``[variants]`` of settings that are not the kit's.
+        """
+        checked = {
+            name: replace(variant, missing=variant.missing or _foreign_code(variant, own.get(name)))
+            for name, variant in self.variants.items()
+        }
+        return replace(self, variants=checked)
 
     def with_bundle(self, bundle: Path, variant: str) -> Kit:
         """The same kit with a bundle in place of one of its variants.
@@ -141,11 +165,9 @@ def read_kit(folder: Path) -> Kit:
 
 def _variant(name: str, folder: Path) -> Variant:
     manifest = _checked_manifest(name, folder)
-    missing = None
-    if manifest.format == "torch":
-        absent = [lib for lib in ("torch", "transformers") if importlib.util.find_spec(lib) is None]
-        if absent:
-            missing = f"needs {' and '.join(absent)}, not installed here"
+    needed = {"torch": ("torch", "transformers"), "linear": ("sklearn",)}.get(manifest.format, ())
+    absent = [library for library in needed if importlib.util.find_spec(library) is None]
+    missing = f"needs {' and '.join(absent)}, not installed here" if absent else None
     return Variant(name, folder, manifest, missing)
 
 
@@ -168,3 +190,20 @@ def _check(path: Path, sha256: str) -> None:
             f"{path} has SHA-256 {found}, the kit says {sha256}: it was changed. Copy the kit "
             "again, or build it again."
         )
+
+
+def _foreign_code(variant: Variant, own: VariantSettings | None) -> str | None:
+    """Why a variant's code is not run, if it is code and not that of one's own recipe."""
+    if variant.manifest.format != "python":
+        return None
+    factory = variant.manifest.recipe.get("python")
+    if own is None or own.python != factory:
+        return (
+            f"its code {factory} is not run, since only the kit names it: give the recipe that "
+            "does, --recipe FILE"
+        )
+    for name, entry in variant.manifest.files.items():
+        path = Path(own.path, name)
+        if name != INSTALLED and not (path.is_file() and FileEntry.of(path) == entry):
+            return f"its code is not run: {name} in the kit is not your {path}; build the kit again"
+    return None

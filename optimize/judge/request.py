@@ -103,13 +103,19 @@ class JudgedRun:
     def _plain(self) -> tuple[Settings, str]:
         """The settings without a baseline's gates, and where they came from."""
         request = self.request
-        own = settings_module.has_project_settings(request.project)
-        if request.kit is not None and request.recipe is None and not own:
-            table = read_kit(request.kit).manifest.settings
+        if self._kit_says:
+            table = read_kit(Path(str(request.kit))).manifest.settings
             return settings_module.with_overrides(
                 table, f"the kit {request.kit}", request.overrides
             )
         return settings_module.load(request.recipe, request.project, request.overrides)
+
+    @property
+    def _kit_says(self) -> bool:
+        """Whether the settings are those of the kit that is judged, since there are no others."""
+        request = self.request
+        own = request.recipe or settings_module.has_project_settings(request.project)
+        return request.kit is not None and not own
 
     def check(self) -> None:
         """Refuse what can be refused before anything is built or measured.
@@ -136,8 +142,9 @@ class JudgedRun:
             tell(f"the ONNX models run under {runtime}, {request.python}")
         settings, against = self.settings, None
         kit = read_kit(request.kit or self._build(plain, tell))
+        kit = kit.trusting({} if self._kit_says else plain.variants)
         if request.bundle is not None:
-            kit = kit.with_bundle(request.bundle, "student-int8")
+            kit = kit.with_bundle(request.bundle, plain.regression.candidate)
         if self.baseline is not None:
             candidate = plain.regression.candidate
             kit, against = baseline_module.with_baseline(

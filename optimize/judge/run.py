@@ -326,8 +326,17 @@ class _Run:
             int8 = self.variants[name].manifest.quantization is not None
             for split, examples in self.examples.items():
                 size = 1 if int8 else EVALUATION_BATCH
-                answers = predict(worker, examples.texts, size)
+                answers = self._named(name, predict(worker, examples.texts, size))
                 self.predictions.setdefault(split, {})[name] = answers
                 if int8 and split == self.split:
                     batched = predict(worker, examples.texts, EVALUATION_BATCH)
+                    batched = self._named(name, batched)
                     self.batch_changes[name] = differing(answers, batched)
+
+    def _named(self, variant: str, answers: Predictions) -> Predictions:
+        """A variant's class ids as the kit's: a model made elsewhere has an order of its own."""
+        theirs, ours = self.variants[variant].manifest.labels, self.kit.manifest.labels
+        if theirs == ours:
+            return answers
+        places = [ours.index(label) for label in theirs]
+        return answers.model_copy(update={"labels": tuple(places[each] for each in answers.labels)})

@@ -15,6 +15,7 @@ from optimize.data.input_file import InputFile
 from optimize.data.splits import Splits, TrainingData
 from optimize.data.unlabelled import OwnTexts
 from optimize.machine import isa_class, training_precision
+from optimize.pipeline.own import own_variants
 from optimize.pipeline.stage import Stage
 from optimize.settings.recipe import COMPARED, UNDISTILLED, QuantizationRecipe, Settings
 from optimize.settings.training import StudentSettings, TrainingSettings
@@ -36,7 +37,18 @@ def graph(settings: Settings, splits: Splits) -> dict[str, Stage]:
     Raises:
         StageError: the recipe needs what is not installed.
     """
-    data = splits.training
+    chain = _chain(settings, splits.training) if settings.builds_chain else {}
+    kit = Stage(
+        "kit",
+        "optimize.pipeline.kit:build_kit",
+        {"settings": settings.model_dump(mode="json"), "splits": splits},
+        {**chain, **own_variants(settings, splits)},
+    )
+    return {stage.name: stage for stage in kit.walk()}
+
+
+def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
+    """From a checkpoint to a calibrated INT8 student: the variants that are built here."""
     teacher = _teacher("teacher", settings, data)
     transfer_set = _transfer_set(settings, data, teacher)
     outputs = _teacher_outputs(settings, data, teacher, transfer_set)
@@ -59,14 +71,7 @@ def graph(settings: Settings, splits: Splits) -> dict[str, Stage]:
     if settings.distill.control:
         alone = _student(UNDISTILLED, settings, data, teacher, transfer_set, None)
         variants[UNDISTILLED] = fitted.of(_onnx(settings, data, alone, fuse=fuse))
-
-    kit = Stage(
-        "kit",
-        "optimize.pipeline.kit:build_kit",
-        {"settings": settings.model_dump(mode="json"), "splits": splits},
-        variants,
-    )
-    return {stage.name: stage for stage in kit.walk()}
+    return variants
 
 
 def _teacher(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME, FileEntry, KitManifest, write_json
 from optimize.data.splits import Splits
 from optimize.models.folder import EXPORT_LIBRARIES, library_versions, link
@@ -34,10 +36,13 @@ def build_kit(
     for name, folder in variants.items():
         shutil.copytree(folder, result / name, copy_function=link)
     files = write_texts(splits, result)
+    known = [read_manifest(folder).labels for folder in variants.values()]
+    # A model made elsewhere may know labels that no text here has.
+    labels = tuple(dict.fromkeys(chain(splits.label_names, *known)))
     manifest = KitManifest(
         recipe=settings["name"],
         settings=dict(settings),
-        labels=splits.label_names,
+        labels=labels,
         variants={name: name for name in variants},
         manifests={
             name: FileEntry.of(folder / MANIFEST_NAME).sha256 for name, folder in variants.items()

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def preflight(settings: Settings) -> PreTrainedTokenizerFast:
+def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
     """Hold the recipe's checkpoints against its settings.
 
     Returns:
-        The teacher's tokenizer.
+        The teacher's tokenizer; nothing where the recipe has no teacher.
 
     Raises:
         CheckpointError: one that does not fit; see :func:`optimize.models.fit.check_fit`.
     """
+    if not settings.builds_chain:
+        return None
     from optimize.models.fit import check_fit
 
     teacher, student = settings.teacher, settings.student

@@ -15,6 +15,7 @@ from optimize.memory import told_when_out
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
 from optimize.pipeline.graph import can_quantize, graph
+from optimize.pipeline.own import tell_left_out
 from optimize.pipeline.preflight import preflight
 from optimize.pipeline.stage import Stage
 from optimize.settings.recipe import COMPARED, Settings
@@ -57,7 +58,8 @@ def _build(settings: Settings, runner: Runner, tell: Tell) -> Path:
     new = not runner.has(built.stages["kit"])
     if new:
         preflight(settings)
-    if new and compared != "none" and not can_quantize(compared):
+        tell_left_out(settings, tell)
+    if new and settings.builds_chain and compared != "none" and not can_quantize(compared):
         tell(
             f"{COMPARED}: left out, since optimum is not installed: `pip install "
             '"optimize[optimum]"` brings it, with the transformers that it allows'
@@ -74,7 +76,7 @@ def load_splits(settings: Settings) -> Splits:
     """
     splits = load(settings.data)
     teacher = settings.teacher
-    if teacher.fine_tune:
+    if teacher.fine_tune or not settings.builds_chain:
         return splits
     names = checkpoint.label_names(teacher.checkpoint, teacher.revision)
     return splits.ordered_as(names, f"the teacher {teacher.checkpoint}")

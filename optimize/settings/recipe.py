@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from optimize.settings.base import Section, Table
 from optimize.settings.gates import Gate, Regression
@@ -16,6 +16,7 @@ from optimize.settings.training import (
     TeacherSettings,
     TuneSettings,
 )
+from optimize.settings.variants import VariantSettings
 
 
 class Workload(Table):
@@ -52,6 +53,9 @@ VARIANTS = (
     COMPARED,
 )
 UNDISTILLED = "student-undistilled"
+# Names that a run itself gives.
+TAKEN = frozenset({*VARIANTS, UNDISTILLED, "baseline", "control", "data"})
+VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 WORKLOADS = {
     "short": Workload(quantiles=(0.0, 0.1)),
     "typical": Workload(quantiles=(0.4, 0.6)),
@@ -151,7 +155,8 @@ class JudgeSettings(Section):
     """``[judge]``: what is measured and how long.
 
     Attributes:
-        variants: names under measurement, in the table's order.
+        variants: names under measurement, in the table's order; those of ``[variants]`` that are
+            not among them follow.
         threads: threads of every worker; 0 takes the cores that this process may use.
         split: the split whose accuracy the gates judge.
         workloads: what is timed, by name.
@@ -188,9 +193,29 @@ class Settings(Section):
     calibrate: CalibrateSettings = CalibrateSettings()
     tune: TuneSettings = TuneSettings()
     quantize: QuantizeSettings = QuantizeSettings()
+    variants: dict[VariantName, VariantSettings] = Field(default={})
     judge: JudgeSettings = JudgeSettings()
     gates: dict[str, Gate] = Field(default={})
     regression: Regression = Regression()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_own_variants_the_first_is_judged(cls, table: Any) -> Any:
+        """Where nothing is built, the first variant is what one ships, unless it is said."""
+        judge = table.get("judge") if isinstance(table, dict) else None
+        if not isinstance(judge, dict):
+            return table
+        named = judge.get("variants")
+        if not isinstance(named, list | tuple) or not named or {*named} & {*VARIANTS, UNDISTILLED}:
+            return table
+        regression = table.get("regression", {})
+        if not isinstance(regression, dict):
+            return table
+        return {
+            **table,
+            "judge": {"control": named[0], **judge},
+            "regression": {"candidate": named[0], **regression},
+        }
 
     @model_validator(mode="after")
     def _gates_name_what_is_measured(self) -> Settings:
@@ -208,16 +233,31 @@ class Settings(Section):
             )
         for name, gate in self.active_gates.items():
             gate.check_names(name, self.judged_variants, tuple(self.judge.workloads))
-        if self.judge.control not in self.judge.variants:
+        if self.judge.control not in self.judged_variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
+        return self
+
+    @model_validator(mode="after")
+    def _own_variants_have_names_of_their_own(self) -> Settings:
+        for name in self.variants:
+            if name in TAKEN:
+                raise ValueError(f"variants.{name} has a name that is taken; rename it")
         return self
 
     @property
     def judged_variants(self) -> tuple[str, ...]:
-        """The variants under measurement: those named, and the control of distillation if built."""
+        """The variants under measurement.
+
+        Those named, the control of distillation if it is built, and those of ``[variants]``.
+        """
         named = self.judge.variants
-        alone = self.distill.control and UNDISTILLED not in named
-        return (*named, UNDISTILLED) if alone else named
+        more = [UNDISTILLED] if self.distill.control and self.builds_chain else []
+        return (*named, *(name for name in (*more, *self.variants) if name not in named))
+
+    @property
+    def builds_chain(self) -> bool:
+        """Whether a teacher is distilled and quantized, and not only judged what is there."""
+        return any(name in (*VARIANTS, UNDISTILLED) for name in self.judge.variants)
 
     @property
     def active_gates(self) -> dict[str, Gate]:

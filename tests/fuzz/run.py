@@ -82,6 +82,8 @@ def main() -> int:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         other = int(done.returncode != 0)
+        if not (arguments.work / f"{name}.json").is_file():
+            raise SystemExit(f"{name} did not start: {done.stderr}")
         failed += other
         print(f"{_row(name, arguments.work, done.stderr)} {other:6}  {seconds}", flush=True)
         if other:

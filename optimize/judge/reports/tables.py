@@ -40,7 +40,7 @@ def variant_table(report: Report) -> Table:
     for name, facts in report.variants.items():
         share = 100 * facts.size_bytes / report.variants[_reference(report)].size_bytes
         size = f"{facts.size_bytes / 1e6:.1f} MB\n{share:.1f} %"
-        row = [name, f"{facts.parameters / 1e6:.1f} M", size]
+        row = [name, f"{facts.parameters / 1e6:.1f} M" if facts.parameters else ABSENT, size]
         if facts.missing is not None:
             row += ["not measurable", *[ABSENT] * (len(header) - len(row) - 2), facts.missing]
         else:

@@ -27,6 +27,7 @@ import numpy as np
 from optimize.bundle.classifier import Classifier, Logits, probabilities
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import check_files, read_manifest
+from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
 PROTOCOL = 1
@@ -167,9 +168,12 @@ def _warmed(durations_ns: Sequence[int], lasted_s: float, most_s: float) -> bool
 
 def load(folder: Path, threads: int) -> Model:
     """The model in a variant's folder."""
-    if read_manifest(folder).format == "torch":
+    kind = read_manifest(folder).format
+    if kind == "torch":
         return TorchClassifier(folder, threads)
-    return Classifier(folder, threads=threads)
+    if kind == "linear":
+        return LinearClassifier(folder)
+    return PythonClassifier(folder) if kind == "python" else Classifier(folder, threads=threads)
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

@@ -1,0 +1,72 @@
+"""A linear model on word counts: what a transformer is worth, in the same table.
+
+TF-IDF of words and pairs of words, and a logistic regression on it (scikit-learn). What it learned
+is stored as arrays and names, since a pickle could run code where it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
+from optimize.data.splits import TrainingData
+from optimize.models.folder import entries, library_versions
+from optimize.workspace import Workspace
+
+WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
+# Of the vectorizer: single words, and pairs that two texts have.
+SUBLINEAR, NGRAMS, LEAST_TEXTS = True, (1, 2), 2
+# Inverse strengths of the penalty, the best of which on validation is kept.
+STRENGTHS = (1.0, 10.0, 100.0)
+ROUNDS = 300
+
+
+def build_linear(result: Path, run: Workspace, *, data: TrainingData) -> None:
+    """The stage: a linear model of the training texts.
+
+    Args:
+        result: folder to fill.
+        run: is told which penalty was best.
+        data: train is learned from; the strength of the penalty is chosen on validation.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectorizer = TfidfVectorizer(sublinear_tf=SUBLINEAR, ngram_range=NGRAMS, min_df=LEAST_TEXTS)
+    features = vectorizer.fit_transform(data.train.texts)
+    seen = vectorizer.transform(data.validation.texts)
+    fitted = [
+        LogisticRegression(C=strength, max_iter=ROUNDS).fit(features, data.train.labels)
+        for strength in STRENGTHS
+    ]
+    right = [model.score(seen, data.validation.labels) for model in fitted]
+    best = int(np.argmax(right))
+    model = fitted[best]
+    run.tell(f"C = {STRENGTHS[best]:g}: {100 * right[best]:.2f} % of the validation texts right")
+
+    # A label that no training text has is never answered.
+    weights = np.zeros((len(data.label_names), features.shape[1]), dtype=np.float32)
+    bias = np.full(len(data.label_names), -np.inf, dtype=np.float32)
+    # Of two classes the regression keeps one row, that of the second.
+    rows, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        rows, intercepts = np.vstack([-rows / 2, rows / 2]), np.array([-1, 1]) * intercepts / 2
+    weights[model.classes_], bias[model.classes_] = rows, intercepts
+    np.savez(result / WEIGHTS_NAME, weights=weights, bias=bias, idf=vectorizer.idf_)
+    words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
+    (result / WORDS_NAME).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+    own = {"sublinear_tf": SUBLINEAR, "ngram_range": list(NGRAMS), "C": STRENGTHS[best]}
+    manifest = Manifest(
+        format="linear",
+        labels=data.label_names,
+        max_length=2**31,
+        parameters=weights.size,
+        files=entries(result),
+        inputs={"data": data.key_part},
+        libraries=library_versions(["scikit-learn", "numpy"]),
+        recipe={"linear": own},
+    )
+    write_json(manifest, result / MANIFEST_NAME)

@@ -1,0 +1,121 @@
+"""Models of other kinds than a bundle, as the worker holds them: word counts, and one's own code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimize.bundle.classifier import Logits, softmax
+from optimize.bundle.folder import BundleError, check_files, read_manifest
+from optimize.bundle.texts import checked_texts
+
+WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
+LEAST_PROBABILITY = 1e-12
+
+
+class LinearClassifier:
+    """The arrays that :mod:`optimize.distill.linear` stored, behind scikit-learn's vectorizer."""
+
+    def __init__(self, folder: Path) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+        own = manifest.recipe["linear"]
+        words = json.loads((folder / WORDS_NAME).read_text(encoding="utf-8"))
+        with np.load(folder / WEIGHTS_NAME, allow_pickle=False) as stored:
+            self._weights, self._bias = stored["weights"], stored["bias"]
+            self._vectorizer = TfidfVectorizer(
+                sublinear_tf=own["sublinear_tf"],
+                ngram_range=tuple(own["ngram_range"]),
+                vocabulary={word: place for place, word in enumerate(words)},
+            )
+            self._vectorizer.idf_ = stored["idf"]
+
+    def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
+        """Probabilities of shape (texts, labels)."""
+        rows = [
+            softmax(self._scores(texts[start : start + batch_size]))
+            for start in range(0, len(texts), batch_size)
+        ]
+        return np.concatenate(rows)
+
+    def _scores(self, texts: Sequence[str]) -> Logits:
+        features = self._vectorizer.transform(texts)
+        return np.asarray(features @ self._weights.T + self._bias, dtype=np.float32)
+
+
+class PythonClassifier:
+    """A function of one's own: texts in, answers out.
+
+    Raises:
+        BundleError: the factory cannot be found, or fails.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._manifest = read_manifest(folder)
+        check_files(folder, self._manifest)
+        self._name = str(self._manifest.recipe["python"])
+        self._position = {label: place for place, label in enumerate(self._manifest.labels)}
+        module, _, factory = self._name.partition(":")
+        sys.path.insert(0, str(folder.resolve()))
+        try:
+            make = getattr(importlib.import_module(module), factory)
+            self._answer: Callable[[list[str]], Any] = make(folder.resolve())
+        except Exception as error:
+            raise BundleError(
+                f"{self._name} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+
+    def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
+        """Probabilities of shape (texts, labels)."""
+        texts = checked_texts(texts)
+        rows = [
+            self._rows(texts[start : start + batch_size])
+            for start in range(0, len(texts), batch_size)
+        ]
+        return np.concatenate(rows)
+
+    def _rows(self, texts: list[str]) -> Logits:
+        answers = self._answer(texts)
+        if isinstance(answers, np.ndarray) and answers.dtype.kind == "f":
+            return self._of_scores(answers, len(texts))
+        answers = list(answers)
+        if len(answers) != len(texts):
+            raise self._refused(f"it gave {len(answers)} answers to {len(texts)} texts")
+        return np.stack([self._of_answer(answer) for answer in answers])
+
+    def _of_scores(self, scores: Any, texts: int) -> Logits:
+        """Scores are probabilities where each row has none below 0 and sums to 1, else logits."""
+        if scores.shape != (texts, len(self._position)):
+            raise self._refused(
+                f"it gave scores of shape {scores.shape}, and {(texts, len(self._position))} were "
+                "asked for: a row a text, a column a label in the order of the data's names"
+            )
+        scores = scores.astype(np.float32)
+        are_probabilities = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
+        return scores if are_probabilities else softmax(scores)
+
+    def _of_answer(self, answer: Any) -> Logits:
+        label, probability = (answer, 1.0) if isinstance(answer, str) else tuple(answer)
+        if label not in self._position:
+            raise self._refused(
+                f"it answered the label {label!r}, which the data has not ("
+                f"{', '.join(sorted(self._position)[:5])}, …)"
+            )
+        if not 0 <= probability <= 1:
+            raise self._refused(f"it answered the probability {probability}")
+        rest = max(LEAST_PROBABILITY, (1 - probability) / max(1, len(self._position) - 1))
+        row = np.full(len(self._position), rest, dtype=np.float32)
+        # The label that was answered stays the best, however unsure it is.
+        row[self._position[label]] = max(probability, np.nextafter(np.float32(rest), np.float32(2)))
+        return row
+
+    def _refused(self, why: str) -> BundleError:
+        return BundleError(f"{self._name}: {why}")

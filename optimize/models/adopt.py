@@ -1,0 +1,274 @@
+"""Models built elsewhere, checked, as folders that the judge and ``Classifier`` read.
+
+A folder of an ONNX model is what optimum's own command line writes: ``model.onnx`` or
+``model_quantized.onnx``, ``config.json`` and a tokenizer. A checkpoint is what ``save_pretrained``
+writes. What one cannot be told from the files is refused in words, not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optimize.bundle.classifier import Classifier
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
+from optimize.bundle.onnx_header import OnnxFileError, read_facts
+from optimize.models.folder import (
+    CONFIG_NAME,
+    EXPORT_LIBRARIES,
+    TOKENIZER_CONFIG_NAME,
+    entries,
+    library_versions,
+    link,
+    save_torch,
+)
+
+# What optimum names a model: exported, and then optimized or quantized by it.
+ONNX_NAMES = ("model_quantized.onnx", "model_optimized.onnx", MODEL_NAME)
+# Words of a quantized model's operators.
+INTEGER_OPERATORS = ("Integer", "QAttention", "QLinear", "DequantizeLinear", "MatMulNBits")
+# Tokenizers that know no limit say a number of this size.
+NO_LIMIT = 10**6
+TRIED_TEXT = "is this a text?"
+
+
+class AdoptError(ValueError):
+    """A model that cannot be taken over; the message gives the fact, the values and the remedy."""
+
+
+def kind_of(folder: Path) -> str:
+    """What a folder holds: ``bundle``, ``onnx`` or ``checkpoint``.
+
+    Raises:
+        AdoptError: it holds none of these.
+    """
+    if (folder / MANIFEST_NAME).is_file():
+        return "bundle"
+    if _onnx_files(folder):
+        return "onnx"
+    if (folder / CONFIG_NAME).is_file():
+        return "checkpoint"
+    there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else ""
+    raise AdoptError(
+        f"{folder} holds no model: a bundle has {MANIFEST_NAME}, optimum writes "
+        f"{' or '.join(ONNX_NAMES)}, a checkpoint has {CONFIG_NAME}"
+        + (f" (there: {there})" if there else "; there is no such folder")
+    )
+
+
+def adopt(
+    folder: Path, result: Path, *, runtime: str = "onnx", max_length: int | None = None
+) -> Manifest:
+    """Fill ``result`` with the model in ``folder``.
+
+    Args:
+        folder: a bundle, an ONNX model as optimum writes it, or a checkpoint.
+        result: an empty folder.
+        runtime: of a checkpoint: ``torch`` as it is, or ``onnx``, to which it is exported.
+        max_length: longest input in tokens; by default what the files say.
+
+    Raises:
+        AdoptError: a file is missing, or they contradict each other.
+        BundleError: the model is not one that a bundle may hold.
+        CheckpointError: weights are missing.
+    """
+    kind = kind_of(folder)
+    if kind == "bundle":
+        manifest = read_manifest(folder)
+        for name in manifest.files:
+            link(str(folder / name), str(result / name))
+        shutil.copy(folder / MANIFEST_NAME, result)
+    elif kind == "onnx":
+        manifest = _adopt_onnx(folder, result, max_length)
+    else:
+        manifest = _adopt_checkpoint(str(folder), result, runtime, max_length)
+    if manifest.format == "onnx":
+        # That it loads and answers is part of what is checked.
+        Classifier(result).predict([TRIED_TEXT])
+    return manifest
+
+
+def _onnx_files(folder: Path) -> list[Path]:
+    """ONNX files, those that optimum made of others first."""
+    found = sorted(folder.glob("*.onnx"))
+    known = [folder / name for name in ONNX_NAMES if folder / name in found]
+    return [*known, *(path for path in found if path not in known)]
+
+
+def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
+    model, *others = _onnx_files(folder)
+    if others and model.name not in ONNX_NAMES:
+        raise AdoptError(
+            f"{folder} holds {', '.join(path.name for path in (model, *others))}; leave the one "
+            "that is meant"
+        )
+    config = _json(folder / CONFIG_NAME, "It names the labels; save it beside the model.")
+    labels = _labels(folder, config)
+    shutil.copy(model, result / MODEL_NAME)
+    _copy_tokenizer(folder, result)
+    shutil.copy(folder / CONFIG_NAME, result)
+    try:
+        facts = read_facts(model.read_bytes())
+    except OnnxFileError as error:
+        raise AdoptError(f"{model} is not an ONNX model: {error}") from error
+    integer = any(word in name for name in facts.operators for word in INTEGER_OPERATORS)
+    manifest = Manifest(
+        format="onnx",
+        labels=labels,
+        max_length=_max_length(folder, config, max_length),
+        parameters=0,
+        opset=facts.opsets.get(""),
+        ir_version=facts.ir_version,
+        quantization="adopted" if integer else None,
+        files=entries(result),
+        libraries={},
+        recipe={"adopted": {"model": model.name}},
+    )
+    write_json(manifest, result / MANIFEST_NAME)
+    return manifest
+
+
+def _adopt_checkpoint(
+    checkpoint: str, result: Path, runtime: str, max_length: int | None
+) -> Manifest:
+    from optimize.models.checkpoint import label_names, load_classifier, load_tokenizer
+
+    model, tokenizer = load_classifier(checkpoint), load_tokenizer(checkpoint)
+    labels = label_names(checkpoint)
+    length = max_length or _limit(
+        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)
+    )
+    if length is None:
+        raise _no_length(Path(checkpoint))
+    own: dict[str, Any] = {"labels": labels, "max_length": length}
+    own["recipe"] = {"adopted": {"runtime": runtime}}
+    if runtime == "torch":
+        save_torch(model, tokenizer, result, **own)
+        return read_manifest(result)
+    return _exported(model, tokenizer, result, own)
+
+
+def _exported(model: Any, tokenizer: Any, result: Path, own: dict[str, Any]) -> Manifest:
+    """A checkpoint as an ONNX bundle."""
+    from tempfile import TemporaryDirectory
+
+    import msgspec
+
+    from optimize.quantize.export import export_onnx, versions
+    from optimize.settings.recipe import ExportSettings
+
+    with TemporaryDirectory() as work:
+        save_torch(model, tokenizer, Path(work), **own)
+        export_onnx(model, result / MODEL_NAME, ExportSettings())
+        for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, CONFIG_NAME):
+            if Path(work, name).is_file():
+                shutil.copy(Path(work, name), result)
+        opset, ir_version = versions(result / MODEL_NAME)
+        manifest = msgspec.structs.replace(
+            read_manifest(Path(work)),
+            format="onnx",
+            opset=opset,
+            ir_version=ir_version,
+            files=entries(result),
+            libraries=library_versions(EXPORT_LIBRARIES),
+        )
+    write_json(manifest, result / MANIFEST_NAME)
+    return manifest
+
+
+def _copy_tokenizer(folder: Path, result: Path) -> None:
+    """``tokenizer.json``, made of a slow tokenizer's files where there is none."""
+    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME):
+        if (folder / name).is_file():
+            shutil.copy(folder / name, result)
+    if (folder / TOKENIZER_NAME).is_file():
+        return
+    from optimize.models.checkpoint import CheckpointError, load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(str(folder))
+    except CheckpointError as error:
+        raise AdoptError(
+            f"{folder} has no {TOKENIZER_NAME}, and none can be made of its files: {error}. Save "
+            "the tokenizer beside the model: AutoTokenizer.from_pretrained(…).save_pretrained"
+        ) from error
+    tokenizer.backend_tokenizer.save(str(result / TOKENIZER_NAME), pretty=False)
+
+
+def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    names = config.get("id2label")
+    if not isinstance(names, dict) or not names:
+        raise AdoptError(
+            f"{folder / CONFIG_NAME} has no id2label, so nobody knows what the model's scores "
+            'mean; add it, e.g. "id2label": {"0": "cancel", "1": "refund"}'
+        )
+    ids = sorted(int(key) for key in names if str(key).isdigit())
+    if ids != list(range(len(names))):
+        raise AdoptError(
+            f"{folder / CONFIG_NAME}: id2label has the ids {', '.join(list(names)[:5])}; scores "
+            f"are counted from 0 to {len(names) - 1}"
+        )
+    return tuple(str(names[str(place)]) for place in ids)
+
+
+def _max_length(folder: Path, config: dict[str, Any], given: int | None) -> int:
+    if given is not None:
+        return given
+    tokenizer = {}
+    if (folder / TOKENIZER_CONFIG_NAME).is_file():
+        tokenizer = _json(folder / TOKENIZER_CONFIG_NAME, "Save the tokenizer again.")
+    found = _limit(tokenizer.get("model_max_length"), config.get("max_position_embeddings"))
+    if found is None:
+        raise _no_length(folder)
+    return found
+
+
+def _limit(*values: Any) -> int | None:
+    """The least of what is a number of tokens."""
+    known = [
+        int(value) for value in values if isinstance(value, int | float) and 2 < value < NO_LIMIT
+    ]
+    return min(known) if known else None
+
+
+def _no_length(folder: Path) -> AdoptError:
+    return AdoptError(
+        f"{folder} does not say how many tokens its model takes (model_max_length, "
+        "max_position_embeddings); give it with max_length"
+    )
+
+
+def _json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdoptError(f"{path} is missing. {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdoptError(f"{path} is not JSON: {error}. {remedy}") from error
+    if not isinstance(content, dict):
+        raise AdoptError(f"{path} is no JSON object. {remedy}")
+    return content
+
+
+def check_labels(name: str, labels: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a model that could never be right on some texts.
+
+    Args:
+        name: of the variant.
+        labels: the model's.
+        known: the data's.
+
+    Raises:
+        AdoptError: the data has labels that the model has not; names some of both.
+    """
+    if absent := sorted(set(known) - set(labels)):
+        others = sorted(set(labels) - set(known))
+        raise AdoptError(
+            f"variants.{name}: the data has {len(absent)} labels that the model has not "
+            f"({', '.join(absent[:5])}); the model has {', '.join(others[:5]) or 'no others'}. "
+            "Rename the ones or the others, in the data or in id2label of config.json"
+        )
