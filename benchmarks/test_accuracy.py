@@ -8,6 +8,6 @@ def test_accuracy(gate, gate_case):
     gate(gate_case)
 
 
-def test_classifier_answers_as_judged(deployed_labels, judged_labels):
+def test_classifier_answers_as_judged(deployed_labels, judged_labels, shipped):
     """What one deploys, in a process of its own, gives the very labels that were scored."""
-    assert deployed_labels("student-int8") == judged_labels("student-int8")
+    assert deployed_labels(shipped) == judged_labels(shipped)

@@ -58,6 +58,16 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     )
     build.set_defaults(run=runners["build"])
 
+    adopt = commands.add_parser("adopt", help="make a bundle of a model that was built elsewhere")
+    adopt.add_argument(
+        "model", type=Path, help="folder of a checkpoint, or of an ONNX model as optimum writes it"
+    )
+    adopt.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    adopt.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="longest input; what its files say if not"
+    )
+    adopt.set_defaults(run=runners["adopt"])
+
     cache = commands.add_parser("cache", help="show the stages in the cache, or prune them")
     cache.add_argument(
         "--older-than", type=float, metavar="DAYS", help="remove what was not used for so long"

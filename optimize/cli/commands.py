@@ -18,6 +18,7 @@ EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {"
 RUNNERS = {
     "run": making.run,
     "build": making.build,
+    "adopt": making.adopt,
     "cache": making.cache,
     "tune": making.tune,
     "init": making.init,

@@ -92,6 +92,29 @@ def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def adopt(arguments: argparse.Namespace) -> int:
+    """Make a bundle of a model that was built elsewhere."""
+    from optimize.models.adopt import adopt
+
+    target: Path = arguments.out
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; choose another folder with --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+        result = Path(work, "bundle")
+        result.mkdir()
+        manifest = adopt(arguments.model, result, max_length=arguments.max_length)
+        result.rename(target)
+    kind = "INT8" if manifest.quantization else "fp32"
+    print(
+        f"bundle: {target} ({kind}, {manifest.size_bytes / 1e6:,.1f} MB, "
+        f"{len(manifest.labels)} labels, at most {manifest.max_length} tokens)\n"
+        f"next: optimize predict {target} TEXT, or [variants.NAME] model = "
+        f'"{target}" in a recipe'
+    )
+    return 0
+
+
 def cache(arguments: argparse.Namespace) -> int:
     """Show the stages in the cache, or prune them."""
     from optimize.pipeline.cache import StageCache, default_root

@@ -125,6 +125,8 @@ def _times(timing: Timing, variants: set[str]) -> Iterator[str]:
                 yield f"{place}.{name}: {fault}"
         if workload not in timing.batch_sizes:
             yield f"timing.batch_sizes has no {workload}"
+    if unlike := timing.startup_s.keys() ^ timing.peak_rss_bytes.keys():
+        yield f"timing: {sorted(unlike)[0]} has a start-up or a peak of memory, and not both"
     for kind, values in (
         ("startup_s", timing.startup_s),
         ("peak_rss_bytes", timing.peak_rss_bytes),

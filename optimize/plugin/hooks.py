@@ -151,10 +151,18 @@ def deployed_labels(report: Report, kit: Kit) -> Callable[[str], list[str]]:
     from optimize.judge.workers.deployed import labels_of
 
     def ask(variant: str) -> list[str]:
+        if kit.variants[variant].manifest.format != "onnx":
+            pytest.skip(f"{variant} is no bundle: optimize.Classifier does not read it")
         texts = kit.examples(report.split).texts
         return labels_of(kit.variants[variant], texts, report.fingerprint.threads)
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def shipped(report: Report) -> str:
+    """The variant that one ships: ``regression.candidate``."""
+    return str(report.settings["regression"]["candidate"])
 
 
 @pytest.fixture(scope="session")

@@ -125,12 +125,20 @@ class Judging:
         return kit, report
 
 
+def _project(config: pytest.Config) -> Path:
+    """Where pytest was called, if settings are there; a part of a repository may have its own."""
+    from optimize.settings import has_project_settings
+
+    called = config.invocation_params.dir
+    return called if has_project_settings(called) else config.rootpath
+
+
 def _judged_run(config: pytest.Config) -> JudgedRun:
     from optimize.judge.request import JudgedRun, Request
 
     option = config.getoption
     request = Request(
-        project=config.rootpath,
+        project=_project(config),
         recipe=option("recipe"),
         overrides=tuple(option("overrides")),
         kit=option("kit"),

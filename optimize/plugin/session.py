@@ -21,7 +21,17 @@ INCONCLUSIVE_EXIT = 6
 BENCHMARK_SCHEMA = 1
 # A test that asks for one of these has the run judged.
 JUDGING_FIXTURES = frozenset(
-    ("report", "gate", "kit", "replay", "timings", "variants", "deployed_labels", "judged_labels")
+    (
+        "report",
+        "gate",
+        "kit",
+        "replay",
+        "timings",
+        "variants",
+        "deployed_labels",
+        "judged_labels",
+        "shipped",
+    )
 )
 
 

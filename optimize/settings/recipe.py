@@ -200,8 +200,8 @@ class Settings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_own_variants_the_first_is_judged(cls, table: Any) -> Any:
-        """Where nothing is built, the first variant is what one ships, unless it is said."""
+    def _of_own_variants_the_last_is_shipped(cls, table: Any) -> Any:
+        """Where nothing is built, the last variant is what one ships, unless it is said."""
         judge = table.get("judge") if isinstance(table, dict) else None
         if not isinstance(judge, dict):
             return table
@@ -213,8 +213,8 @@ class Settings(Section):
             return table
         return {
             **table,
-            "judge": {"control": named[0], **judge},
-            "regression": {"candidate": named[0], **regression},
+            "judge": {"control": named[-1], **judge},
+            "regression": {"candidate": named[-1], **regression},
         }
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Models of other kinds than a bundle, as the worker holds them: word counts, and one's own code."""
+"""Models of other kinds than a bundle, as a worker holds them: word counts, one's own code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optimize.bundle.folder import BundleError, check_files, read_manifest
 from optimize.bundle.texts import checked_texts
 
 WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
-LEAST_PROBABILITY = 1e-12
+LEAST_PROBABILITY, LEAST_MARGIN = 1e-12, 1e-6
 
 
 class LinearClassifier:
@@ -111,10 +111,11 @@ class PythonClassifier:
             )
         if not 0 <= probability <= 1:
             raise self._refused(f"it answered the probability {probability}")
-        rest = max(LEAST_PROBABILITY, (1 - probability) / max(1, len(self._position) - 1))
-        row = np.full(len(self._position), rest, dtype=np.float32)
         # The label that was answered stays the best, however unsure it is.
-        row[self._position[label]] = max(probability, np.nextafter(np.float32(rest), np.float32(2)))
+        count = len(self._position)
+        sure = max(float(probability), 1 / count + LEAST_MARGIN)
+        row = np.full(count, max(LEAST_PROBABILITY, (1 - sure) / (count - 1)), dtype=np.float32)
+        row[self._position[label]] = sure
         return row
 
     def _refused(self, why: str) -> BundleError:

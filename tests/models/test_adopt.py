@@ -1,0 +1,134 @@
+"""Models built elsewhere become bundles, or are refused in words."""
+
+import json
+import shutil
+
+import pytest
+
+from optimize import Classifier
+from optimize.bundle.folder import BundleError
+from optimize.cli import main
+from optimize.models.adopt import AdoptError, adopt, check_labels, kind_of
+
+pytestmark = pytest.mark.torch
+TEXTS = ["please track my order", "refund", "cancel the thing now"]
+
+
+@pytest.fixture
+def exported(tiny_kit, tmp_path):
+    """A folder as optimum's command line writes it."""
+
+    def made(variant="student-onnx", name="model.onnx"):
+        folder = tmp_path / "exported"
+        folder.mkdir()
+        for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_kit / "student-torch" / file, folder)
+        shutil.copy(tiny_kit / variant / "model.onnx", folder / name)
+        return folder
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "quantized"),
+    [("student-onnx", "model.onnx", False), ("student-int8", "model_quantized.onnx", True)],
+)
+def test_an_onnx_folder_answers_as_it_did(tiny_kit, exported, tmp_path, variant, name, quantized):
+    target = tmp_path / "bundle"
+    command = ["adopt", str(exported(variant, name)), "--out", str(target), "--max-length", "32"]
+    assert main(command) == 0
+    adopted, built = Classifier(target), Classifier(tiny_kit / variant)
+    assert (adopted.manifest.quantization is not None) is quantized
+    assert adopted.labels == built.labels
+    assert (adopted.logits(TEXTS, batch_size=1) == built.logits(TEXTS, batch_size=1)).all()
+
+
+def test_of_two_models_the_quantized_one_is_meant(exported, tiny_kit, tmp_path):
+    folder = exported("student-int8", "model_quantized.onnx")
+    shutil.copy(tiny_kit / "student-onnx" / "model.onnx", folder)
+    (tmp_path / "result").mkdir()
+    assert adopt(folder, tmp_path / "result", max_length=32).quantization == "adopted"
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_checkpoint(tiny_kit, tmp_path, runtime):
+    source = tmp_path / "checkpoint"
+    shutil.copytree(tiny_kit / "student-torch", source)
+    (source / "manifest.json").unlink()
+    (tmp_path / "result").mkdir()
+    manifest = adopt(source, tmp_path / "result", runtime=runtime)
+    assert manifest.format == runtime
+    assert manifest.max_length <= 160  # its positions
+    if runtime == "onnx":
+        expected = [answer.label for answer in Classifier(tiny_kit / "student-onnx").predict(TEXTS)]
+        found = [answer.label for answer in Classifier(tmp_path / "result").predict(TEXTS)]
+        assert found == expected
+
+
+def test_a_bundle_stays_what_it_is(tiny_kit, tmp_path):
+    (tmp_path / "result").mkdir()
+    adopt(tiny_kit / "student-int8", tmp_path / "result")
+    assert Classifier(tmp_path / "result").predict(TEXTS)
+
+
+def without(key):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        del config[key]
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+def no_tokenizer(folder):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def no_limits(folder):
+    without("max_position_embeddings")(folder)
+    (folder / "tokenizer_config.json").unlink()
+
+
+def labels_from_one(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(int(key) + 1): name for key, name in config["id2label"].items()}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+FAULTS = {
+    "no labels": (without("id2label"), "has no id2label"),
+    "labels that count from 1": (labels_from_one, "counted from 0 to 2"),
+    "no configuration": (lambda f: (f / "config.json").unlink(), r"config\.json is missing"),
+    "no tokenizer": (no_tokenizer, "has no tokenizer.json, and none can be made"),
+    "no limit of length": (no_limits, "does not say how many tokens"),
+    "no model": (lambda f: (f / "model.onnx").write_bytes(b"x"), "is not an ONNX model"),
+    "another model's labels": (
+        lambda f: (f / "config.json").write_text('{"id2label": {"0": "a", "1": "b"}}'),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_told_is_refused(exported, tmp_path, fault):
+    change, words = FAULTS[fault]
+    folder = exported()
+    change(folder)
+    (tmp_path / "result").mkdir()
+    with pytest.raises((AdoptError, BundleError), match=words):
+        adopt(folder, tmp_path / "result", max_length=None if "limit" in fault else 32)
+
+
+def test_a_folder_of_something_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(AdoptError, match=r"holds no model.*there: notes\.txt"):
+        kind_of(tmp_path)
+    with pytest.raises(AdoptError, match="there is no such folder"):
+        kind_of(tmp_path / "absent")
+
+
+def test_labels_that_the_model_has_not():
+    check_labels("mine", ["a", "b", "c"], ["a", "b"])  # it may know more
+    with pytest.raises(AdoptError, match=r"2 labels that the model has not \(b, c\)"):
+        check_labels("mine", ["a", "x"], ["a", "b", "c"])

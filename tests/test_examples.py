@@ -1,0 +1,34 @@
+"""The examples, run as their own README says, in a copy."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(folder, *command):
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.torch
+def test_gate_what_you_have(tmp_path):
+    folder = shutil.copytree(ROOT / "examples" / "gate-what-you-have", tmp_path / "example")
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    shutil.copy(ROOT / "conftest.py", folder)
+    code, told = run(folder, "optimize", "check")
+    assert (code, "variants: today, next" in told) == (0, True), told
+    # Whether a busy machine can decide the gates on time is not this test's business.
+    code, told = run(folder, "pytest", "benchmarks", "--quick", "--inconclusive=warn")
+    assert "as-right" in told
+    assert code == 0 or "FAIL: " not in told, told
