@@ -94,7 +94,7 @@ def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
 
 def adopt(arguments: argparse.Namespace) -> int:
     """Make a bundle of a model that was built elsewhere."""
-    from optimize.models.adopt import adopt
+    from optimize.quantize.adopt import adopt
 
     target: Path = arguments.out
     if target.exists():

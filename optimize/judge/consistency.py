@@ -125,6 +125,11 @@ def _times(timing: Timing, variants: set[str]) -> Iterator[str]:
                 yield f"{place}.{name}: {fault}"
         if workload not in timing.batch_sizes:
             yield f"timing.batch_sizes has no {workload}"
+    yield from _processes(timing)
+
+
+def _processes(timing: Timing) -> Iterator[str]:
+    """What was measured of whole processes."""
     if unlike := timing.startup_s.keys() ^ timing.peak_rss_bytes.keys():
         yield f"timing: {sorted(unlike)[0]} has a start-up or a peak of memory, and not both"
     for kind, values in (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
 from optimize.data.input_file import InputFiles
-from optimize.models.adopt import adopt, check_labels
 from optimize.models.folder import entries
+from optimize.quantize.adopt import adopt, check_labels
 from optimize.workspace import Workspace
 
 NO_LIMIT = 2**31

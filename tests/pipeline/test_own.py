@@ -7,8 +7,8 @@ import pytest
 from optimize import settings
 from optimize.judge.kit import read_kit
 from optimize.judge.request import JudgedRun, Request
-from optimize.models.adopt import AdoptError
 from optimize.pipeline.runner import build
+from optimize.quantize.adopt import AdoptError
 from optimize.settings.load import SettingsError
 
 pytestmark = pytest.mark.torch

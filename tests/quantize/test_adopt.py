@@ -8,7 +8,7 @@ import pytest
 from optimize import Classifier
 from optimize.bundle.folder import BundleError
 from optimize.cli import main
-from optimize.models.adopt import AdoptError, adopt, check_labels, kind_of
+from optimize.quantize.adopt import AdoptError, adopt, check_labels, kind_of
 
 pytestmark = pytest.mark.torch
 TEXTS = ["please track my order", "refund", "cancel the thing now"]
