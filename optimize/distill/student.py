@@ -14,7 +14,9 @@ from optimize.bundle.folder import read_manifest
 from optimize.data.misspell import misspelt_copies
 from optimize.data.splits import Split, TrainingData
 from optimize.data.transfer_set import TransferSet
+from optimize.distill.feed_forward import narrow_feed_forward
 from optimize.distill.trainer import train_student
+from optimize.distill.vocabulary import prune_vocabulary
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.models.encoder import classification_head, keep_layers, parameter_count, set_dropout
 from optimize.models.mean_pooled_bert import mean_pooled
@@ -73,9 +75,10 @@ def build_student(
     if outputs is None:
         distill = labels_alone(distill, len(data.train), len(TransferSet(transfer_set)))
     pair = make_student(student, str(teacher), data.label_names, distill.seed)
-    run.tell(f"{parameter_count(pair[0]):,} parameters")
     learning = Learning(student, distill, max_length)
     texts = TransferSet(transfer_set)
+    shrink(pair, learning, texts, data, run)
+    run.tell(f"{parameter_count(pair[0]):,} parameters")
     training_set = student_training_set(pair[1], data.train, texts, outputs, learning, run)
     train_student(distill, pair, training_set, data.validation, max_length, run)
     own = {"student": student.model_dump(), "distill": distill.model_dump(exclude={"control"})}
@@ -88,6 +91,39 @@ def build_student(
         inputs={"data": data.key_part},
         recipe=read_manifest(teacher).recipe | own,
     )
+
+
+def shrink(
+    pair: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    learning: Learning,
+    transfer_set: TransferSet,
+    data: TrainingData,
+    run: Run,
+) -> None:
+    """Make a student smaller as its settings ask, in place.
+
+    Args:
+        pair: the student and its tokenizer.
+        learning: how it learns.
+        transfer_set: the texts whose tokens are kept.
+        data: activations are read on its training texts; the effect is told on validation.
+        run: is told.
+    """
+    model, tokenizer = pair
+    asked = learning.student
+    if asked.vocabulary is not None:
+        found = prune_vocabulary(
+            model, tokenizer, transfer_set.texts(), asked.vocabulary, data.validation.texts
+        )
+        run.tell(
+            f"{found.tokens:,} of {found.before:,} tokens kept; {100 * found.respelt:.2f} % of the "
+            "validation texts' tokens are spelt with others"
+        )
+    if asked.feed_forward is not None:
+        before = narrow_feed_forward(
+            model, tokenizer, data.train.texts, asked.feed_forward, learning.max_length
+        )
+        run.tell(f"{asked.feed_forward:,} of {before:,} neurons of each feed-forward kept")
 
 
 def labels_alone(distill: DistillSettings, labelled: int, texts: int) -> DistillSettings:

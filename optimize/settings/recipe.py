@@ -231,6 +231,11 @@ class Settings(Section):
                 "distill.folds trains teachers of its own, and this one is given: set "
                 "distill.folds = 0, or teacher.fine_tune = true and no teacher.logits"
             )
+        if self.student.vocabulary and (self.distill.hidden or self.distill.relations):
+            raise ValueError(
+                "student.vocabulary changes the tokens, and distill.hidden and distill.relations "
+                "compare token by token; leave out one of the two"
+            )
         for name, gate in self.active_gates.items():
             gate.check_names(name, self.judged_variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judged_variants:

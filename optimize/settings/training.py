@@ -74,6 +74,9 @@ class StudentSettings(Section):
             all-MiniLM-L6-v2 learned with, for a BERT; as its family does when absent, mostly the
             first token. The head for the mean is new.
         new_head: start with a head of random weights, even where the checkpoint has one.
+        vocabulary: tokens to keep: special ones, single characters, and those that its texts use
+            most; all when absent.
+        feed_forward: neurons to keep in each feed-forward layer; all when absent.
     """
 
     checkpoint: str = "teacher"
@@ -82,6 +85,8 @@ class StudentSettings(Section):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     pooling: Literal["mean"] | None = None
     new_head: bool = False
+    vocabulary: Annotated[int | None, Field(ge=64), BeforeValidator(_all_is_none)] = None
+    feed_forward: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
 
 
 AugmentKind = Literal["drop", "swap", "within", "across", "replace"]

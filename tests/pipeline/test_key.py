@@ -141,7 +141,12 @@ def test_nothing_is_imported_by_a_name_that_the_trees_do_not_show():
         for path in PACKAGE.rglob("*.py")
         if dynamic.search(path.read_text(encoding="utf-8"))
     ]
-    assert found == ["pipeline/stage.py"]
+    # A worker runs one's own code by its name; no stage reaches either of the two.
+    assert sorted(found) == [
+        "judge/workers/others.py",
+        "judge/workers/process.py",
+        "pipeline/stage.py",
+    ]
 
 
 def test_packages_only_hand_on_names():
