@@ -103,8 +103,15 @@ def _add_making(commands: Commands, runners: Runners) -> None:
 
 def _add_judging(commands: Commands, runners: Runners) -> None:
     show = commands.add_parser("report", help="show a stored report")
-    show.add_argument("file", type=Path, help="report.json of a run")
-    show.add_argument("--svg", type=Path, help="write it as a picture instead")
+    show.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="REPORT",
+        help="report.json of a run; of several the newest is shown, the others are its history",
+    )
+    show.add_argument("--svg", type=Path, metavar="FILE", help="write it as a picture instead")
+    show.add_argument("--html", type=Path, metavar="FILE", help="write it as a page instead")
     show.set_defaults(run=runners["report"])
 
     compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")

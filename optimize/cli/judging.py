@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 def report(arguments: argparse.Namespace) -> int:
     """Show a stored report."""
+    from optimize.judge.reports.page import html
     from optimize.judge.reports.render import svg, terminal
     from optimize.judge.stored import read_report
 
-    report = read_report(arguments.file)
+    *earlier, report = sorted(map(read_report, arguments.files), key=lambda each: each.created)
+    if arguments.html is not None:
+        arguments.html.write_text(html(report, earlier), encoding="utf-8")
     if arguments.svg is not None:
         arguments.svg.write_text(svg(report), encoding="utf-8")
-    else:
+    if arguments.svg is None and arguments.html is None:
         width = shutil.get_terminal_size((160, 24)).columns
         print(terminal(report, width, colour=sys.stdout.isatty()))
     return EXIT_CODES[report.verdict]

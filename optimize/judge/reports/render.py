@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 from optimize.judge.records import Report
+from optimize.judge.reports.page import html
 from optimize.judge.reports.tables import (
     MARKS,
     Table,
@@ -150,7 +151,8 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """``report.json`` and ``report.md`` in a folder."""
+    """``report.json``, ``report.md`` and ``report.html`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(report, folder / "report.json")
+    (folder / "report.html").write_text(html(report), encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")

@@ -1,0 +1,184 @@
+"""What a report's answers say beyond one accuracy: by label, confusion, text and confidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.judge.records import Predictions, Report
+from optimize.settings.gates import BASELINE
+
+Ids = NDArray[np.int64]
+BINS = 10
+
+
+class LabelScore(NamedTuple):
+    """How right two variants are on the texts of one label.
+
+    Attributes:
+        label: its name.
+        texts: how many there are.
+        reference: share that the reference has right.
+        candidate: share that the candidate has right.
+        examples: texts that the candidate has wrong, with what it said, the surest first.
+    """
+
+    label: str
+    texts: int
+    reference: float
+    candidate: float
+    examples: tuple[tuple[str, str], ...]
+
+
+class Confusion(NamedTuple):
+    """A label taken for another one, by how many texts of each variant."""
+
+    truth: str
+    answered: str
+    candidate: int
+    reference: int
+
+
+class ChangedText(NamedTuple):
+    """A text to which the variants give different labels.
+
+    Attributes:
+        text: as it is.
+        truth: the right label.
+        answers: each variant's label, in the order of the variants.
+        lost: the reference was right, and the candidate is not.
+    """
+
+    text: str
+    truth: str
+    answers: tuple[str, ...]
+    lost: bool
+
+
+class Reliability(NamedTuple):
+    """One bin of confidence: its mean, the share that is right, and how many texts."""
+
+    confidence: float
+    right: float
+    texts: int
+
+
+class Pair(NamedTuple):
+    """The variant that one ships and what it is held against, with their answers."""
+
+    reference: str
+    candidate: str
+
+
+def pair_of(report: Report) -> Pair | None:
+    """The gate on accuracy says who is held against whom; else the tables' reference does."""
+    answered = report.predictions.get(report.split, {})
+    for gate in report.gates:
+        if gate.kind == "accuracy" and gate.reference in answered and gate.candidate in answered:
+            return Pair(str(gate.reference), gate.candidate)
+    regression = report.settings.get("regression", {})
+    candidate = regression.get("candidate") if isinstance(regression, dict) else None
+    if report.comparisons is None or candidate not in answered:
+        return None
+    reference = report.comparisons.reference
+    return Pair(reference, candidate) if reference in answered and reference != candidate else None
+
+
+def by_label(report: Report, pair: Pair, examples: int = 3) -> list[LabelScore]:
+    """Every label that a text has, where the candidate is worst first."""
+    answers = report.predictions[report.split]
+    truth = np.asarray(report.labels)
+    ours, theirs = _ids(answers[pair.candidate]), _ids(answers[pair.reference])
+    sure = np.asarray(answers[pair.candidate].confidences)
+    found = []
+    for label in np.unique(truth):
+        rows = np.flatnonzero(truth == label)
+        wrong = rows[ours[rows] != label]
+        shown = wrong[np.argsort(-sure[wrong], kind="stable")][:examples]
+        found.append(
+            LabelScore(
+                _name(report, label),
+                len(rows),
+                float((theirs[rows] == label).mean()),
+                float((ours[rows] == label).mean()),
+                tuple((_text(report, row), _name(report, ours[row])) for row in shown),
+            )
+        )
+    return sorted(found, key=lambda each: (each.candidate, each.label))
+
+
+def confusions(report: Report, pair: Pair, most: int = 12) -> list[Confusion]:
+    """What the candidate confuses more often than the reference does, the most often first."""
+    answers = report.predictions[report.split]
+    ours, theirs = (
+        Counter(zip(report.labels, answers[name].labels, strict=True))
+        for name in (pair.candidate, pair.reference)
+    )
+    more = [
+        Confusion(_name(report, truth), _name(report, said), count, theirs[truth, said])
+        for (truth, said), count in ours.items()
+        if truth != said and count > theirs[truth, said]
+    ]
+    return sorted(more, key=lambda each: (each.reference - each.candidate, each.truth))[:most]
+
+
+def changed_texts(
+    report: Report, names: tuple[str, ...], pair: Pair, most: int
+) -> tuple[list[ChangedText], int]:
+    """Texts that not all variants give one label, those lost first; and how many there are."""
+    answers = report.predictions[report.split]
+    table = np.stack([_ids(answers[name]) for name in names])
+    truth = np.asarray(report.labels)
+    rows = np.flatnonzero((table != table[0]).any(axis=0))
+    ours, theirs = _ids(answers[pair.candidate]), _ids(answers[pair.reference])
+    lost = (theirs == truth) & (ours != truth)
+    order = rows[np.argsort(~lost[rows], kind="stable")]
+    found = [
+        ChangedText(
+            _text(report, row),
+            _name(report, truth[row]),
+            tuple(_name(report, each) for each in table[:, row]),
+            bool(lost[row]),
+        )
+        for row in order[:most]
+    ]
+    return found, len(rows)
+
+
+def reliability(report: Report, variant: str) -> list[Reliability]:
+    """Bins of equal width that hold a text (Guo et al. 2017, section 2)."""
+    answers = report.predictions[report.split][variant]
+    sure = np.asarray(answers.confidences)
+    right = _ids(answers) == np.asarray(report.labels)
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return [
+        Reliability(
+            float(sure[places == place].mean()),
+            float(right[places == place].mean()),
+            int((places == place).sum()),
+        )
+        for place in range(BINS)
+        if (places == place).any()
+    ]
+
+
+def answered_variants(report: Report) -> tuple[str, ...]:
+    """Variants whose answers there are, in the table's order."""
+    answered = report.predictions.get(report.split, {})
+    return tuple(name for name in (*report.variants, BASELINE) if name in answered)
+
+
+def _ids(answers: Predictions) -> Ids:
+    return np.asarray(answers.labels, dtype=np.int64)
+
+
+def _text(report: Report, row: int) -> str:
+    return report.texts[row] if report.texts else f"row {row}"
+
+
+def _name(report: Report, label: int) -> str:
+    """The label's name, which reports of earlier schemas do not have."""
+    return report.label_names[label] if label < len(report.label_names) else f"label {label}"

@@ -1,0 +1,178 @@
+"""The page of a report: what it says first, what it holds, and that no text of others acts in it."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimize.cli import main
+from optimize.judge.records import Predictions
+from optimize.judge.reports.breakdown import (
+    by_label,
+    changed_texts,
+    confusions,
+    pair_of,
+    reliability,
+)
+from optimize.judge.reports.page import headline, html, sentence
+from optimize.judge.stored import write_json
+
+ACTING = '<script>alert(1)</script>"><img src=x onerror=alert(2)>\x1b]0;x\x07{{ 7 * 7 }}'
+
+
+class Parsed(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.words = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return "".join(self.words)
+
+
+@pytest.fixture
+def report(canned_report):
+    """Two variants that differ on some texts, judged by a gate on accuracy."""
+    return answering(canned_report("pass"), ("first text", "second text", "third text"))
+
+
+def answering(found, texts, labels=("cancel", "refund")):
+    size = len(texts)
+    truth = tuple(row % 2 for row in range(size))
+    wrong = (1 - truth[0], *truth[1:])
+    sure = tuple(0.5 + 0.4 * (row % 2) for row in range(size))
+    gate = found.gates[0].model_copy(
+        update={
+            "gate": "accuracy", "kind": "accuracy", "reference": "teacher-torch",
+            "candidate": "student-int8", "workload": None,
+        }
+    )  # fmt: skip
+    answers = {
+        "teacher-torch": Predictions(labels=truth, confidences=sure),
+        "student-int8": Predictions(labels=wrong, confidences=sure),
+    }
+    change = {
+        "texts": tuple(texts), "labels": truth, "label_names": labels,
+        "predictions": {found.split: answers}, "gates": (gate, *found.gates),
+    }  # fmt: skip
+    return found.model_copy(update=change)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [("pass", "Safe to ship"), ("fail", "Do not ship"), ("inconclusive", "Not decided")],
+)
+def test_the_verdict_comes_first(canned_report, verdict, words):
+    found = canned_report(verdict)
+    assert headline(found).startswith(words)
+    text = Parsed(html(found)).text
+    assert text.index(words) < text.index("Gates")
+
+
+def test_what_is_lost_is_told_in_a_sentence(report):
+    pair = pair_of(report)
+    assert pair == ("teacher-torch", "student-int8")
+    assert re.match(
+        r"student-int8 is .*× as fast and .* % (smaller|larger)", sentence(report, pair)
+    )
+
+
+def test_labels_confusions_and_changes(report):
+    pair = pair_of(report)
+    labels = by_label(report, pair)
+    assert [(each.label, each.texts, each.candidate) for each in labels] == [
+        ("cancel", 2, 0.5), ("refund", 1, 1.0),
+    ]  # fmt: skip
+    assert labels[0].examples == (("first text", "refund"),)
+    assert confusions(report, pair) == [("cancel", "refund", 1, 0)]
+    changed, count = changed_texts(report, ("teacher-torch", "student-int8"), pair, 10)
+    assert (count, changed[0].text, changed[0].lost) == (1, "first text", True)
+    assert sum(each.texts for each in reliability(report, "student-int8")) == 3
+
+
+def test_texts_of_others_do_not_act(report):
+    texts = (ACTING, "second", "third")
+    evil = answering(report, texts, (f"label {ACTING}", "refund"))
+    evil = evil.model_copy(update={"settings_source": ACTING, "recipe": ACTING})
+    page = Parsed(html(evil, [evil]))
+    assert page.tags.count("script") == 1  # the page's own
+    assert "img" not in page.tags
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert "{{ 7 * 7 }}" in page.text
+    assert "\x1b" not in page.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.text(min_size=1, max_size=60))
+def test_any_text_stays_a_text(canned_report_once, text):
+    page = Parsed(html(answering(canned_report_once, (text, "b", "c"), (text, f"{text}2"))))
+    assert page.tags.count("script") == page.tags.count("h1") == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", page.text)
+
+
+@pytest.fixture(scope="module")
+def canned_report_once(request):
+    from conftest import make_report
+
+    return make_report("pass")
+
+
+def test_nothing_is_fetched(report):
+    page = html(report)
+    assert not re.search(r"""(src|href)=|url\(|@import|https?://(?!www\.w3\.org)""", page)
+    assert "default-src 'none'" in page
+
+
+def test_a_million_answers_are_a_page_of_some_rows(report):
+    many = answering(report, [f"text {row}" for row in range(200_000)])
+    pair = pair_of(many)
+    flipped = Predictions(
+        labels=tuple(1 - label for label in many.labels),
+        confidences=many.predictions[many.split][pair.candidate].confidences,
+    )
+    answers = many.predictions[many.split] | {pair.candidate: flipped}
+    page = html(many.model_copy(update={"predictions": {many.split: answers}}))
+    assert page.count("<tr>") < 700
+    assert "200000 of 200000 texts" in page
+    assert len(page) < 1_000_000
+
+
+def test_history_of_several_reports(canned_report, tmp_path):
+    files = []
+    for number in range(3):
+        files.append(str(tmp_path / f"{number}.json"))
+        dated = {"created": f"2026-01-0{number + 1}T00:00:00"}
+        write_json(canned_report("pass").model_copy(update=dated), tmp_path / f"{number}.json")
+    page = tmp_path / "page.html"
+    assert main(["report", *reversed(files), "--html", str(page)]) == 0
+    assert "3 runs, the limit dashed" in page.read_text()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+def test_a_browser_shows_it_without_complaint(report, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(html(answering(report, (ACTING, "b", "c"))))
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert "Safe to ship" in done.stdout
+    assert "CONSOLE" not in done.stderr
