@@ -1,4 +1,4 @@
-"""The page of a report: what it says first, what it holds, and that no text of others acts in it."""
+"""The page of a report: what it says first, what it holds, and that no text acts in it."""
 
 import re
 import shutil
@@ -152,14 +152,19 @@ def test_a_million_answers_are_a_page_of_some_rows(report):
 
 
 def test_history_of_several_reports(canned_report, tmp_path):
+    """The newest is the page's, in whatever order they are given."""
     files = []
     for number in range(3):
-        files.append(str(tmp_path / f"{number}.json"))
-        dated = {"created": f"2026-01-0{number + 1}T00:00:00"}
-        write_json(canned_report("pass").model_copy(update=dated), tmp_path / f"{number}.json")
+        found = canned_report("pass")
+        gates = tuple(gate.model_copy(update={"value": 2.0 + number}) for gate in found.gates)
+        dated = {"created": f"2026-01-0{number + 1}T00:00:00", "gates": gates}
+        files.append(tmp_path / f"{number}.json")
+        write_json(found.model_copy(update=dated), files[-1])
     page = tmp_path / "page.html"
-    assert main(["report", *reversed(files), "--html", str(page)]) == 0
-    assert "3 runs, the limit dashed" in page.read_text()
+    assert main(["report", *map(str, reversed(files)), "--html", str(page)]) == 0
+    told = page.read_text()
+    assert "3 runs, the limit dashed" in told
+    assert "2026-01-03" in told
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
