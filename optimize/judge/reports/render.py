@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 from optimize.judge.records import Report
+from optimize.judge.reports.brief import badge, comment
 from optimize.judge.reports.page import html
 from optimize.judge.reports.tables import (
     MARKS,
@@ -151,8 +152,14 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """``report.json``, ``report.md`` and ``report.html`` in a folder."""
+    """``report.json`` and all that is drawn from it, in a folder.
+
+    ``report.html`` is the page, ``report.md`` the job's summary, ``comment.md`` what a pull request
+    is told, and ``badge.json`` what a badge is drawn from.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(report, folder / "report.json")
     (folder / "report.html").write_text(html(report), encoding="utf-8")
+    (folder / "comment.md").write_text(comment(report), encoding="utf-8")
+    (folder / "badge.json").write_text(badge(report), encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")

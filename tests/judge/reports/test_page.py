@@ -6,6 +6,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from answering import ACTING, answering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +21,6 @@ from optimize.judge.reports.breakdown import (
 )
 from optimize.judge.reports.page import headline, html, sentence
 from optimize.judge.stored import write_json
-
-ACTING = '<script>alert(1)</script>"><img src=x onerror=alert(2)>\x1b]0;x\x07{{ 7 * 7 }}'
 
 
 class Parsed(HTMLParser):
@@ -48,28 +47,6 @@ class Parsed(HTMLParser):
 def report(canned_report):
     """Two variants that differ on some texts, judged by a gate on accuracy."""
     return answering(canned_report("pass"), ("first text", "second text", "third text"))
-
-
-def answering(found, texts, labels=("cancel", "refund")):
-    size = len(texts)
-    truth = tuple(row % 2 for row in range(size))
-    wrong = (1 - truth[0], *truth[1:])
-    sure = tuple(0.5 + 0.4 * (row % 2) for row in range(size))
-    gate = found.gates[0].model_copy(
-        update={
-            "gate": "accuracy", "kind": "accuracy", "reference": "teacher-torch",
-            "candidate": "student-int8", "workload": None,
-        }
-    )  # fmt: skip
-    answers = {
-        "teacher-torch": Predictions(labels=truth, confidences=sure),
-        "student-int8": Predictions(labels=wrong, confidences=sure),
-    }
-    change = {
-        "texts": tuple(texts), "labels": truth, "label_names": labels,
-        "predictions": {found.split: answers}, "gates": (gate, *found.gates),
-    }  # fmt: skip
-    return found.model_copy(update=change)
 
 
 @pytest.mark.parametrize(

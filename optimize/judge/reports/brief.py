@@ -1,0 +1,52 @@
+"""A report in brief: the comment on a pull request, and a badge."""
+
+from __future__ import annotations
+
+import json
+
+from optimize.escape import for_markdown
+from optimize.judge.records import GateResult, Report
+from optimize.judge.reports.breakdown import pair_of
+from optimize.judge.reports.page import headline, sentence
+from optimize.judge.reports.tables import MARKS, finding_words, remedies
+
+# By it the action finds its own comment again.
+MARKER = "<!-- optimize-gate -->"
+MOST_LINES = 60
+MOST_ROWS = 36
+COLOURS = {"pass": "brightgreen", "fail": "red", "inconclusive": "yellow"}
+
+
+def comment(report: Report) -> str:
+    """The verdict for a pull request, at most 60 lines of Markdown."""
+    missed = [result for result in report.gates if result.verdict != "pass"]
+    parts = [MARKER, f"### {MARKS[report.verdict]} · {for_markdown(headline(report))}", ""]
+    parts += [for_markdown(sentence(report, pair_of(report))), ""]
+    told = [*map(finding_words, missed), *remedies(report)]
+    parts += [f"- {for_markdown(line)}" for line in told[:10]]
+    if len(told) > 10:
+        parts.append(f"- and {len(told) - 10} more")
+    parts += ["", "<details><summary>All gates</summary>", ""]
+    parts += ["| gate | measured | limit | verdict |", "| --- | --- | --- | --- |"]
+    parts += [_row(result) for result in report.gates[:MOST_ROWS]]
+    if len(report.gates) > MOST_ROWS:
+        parts.append(f"| and {len(report.gates) - MOST_ROWS} more | | | |")
+    parts += ["", "</details>"]
+    return "\n".join(parts[:MOST_LINES]) + "\n"
+
+
+def _row(result: GateResult) -> str:
+    cells = (result.name, result.measured, result.limit, MARKS[result.verdict])
+    return f"| {' | '.join(map(for_markdown, cells))} |"
+
+
+def badge(report: Report) -> str:
+    """JSON for shields.io's endpoint badge (shields.io, "Endpoint Badge")."""
+    passed = sum(result.verdict == "pass" for result in report.gates)
+    content = {
+        "schemaVersion": 1,
+        "label": "gates",
+        "message": f"{passed} of {len(report.gates)} {MARKS[report.verdict].lower()}",
+        "color": COLOURS[report.verdict],
+    }
+    return json.dumps(content) + "\n"
