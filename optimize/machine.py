@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
@@ -142,10 +143,25 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    if sys.platform == "win32":
+        return _windows_peak_bytes()
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _windows_peak_bytes() -> int:
+    """Peak working set (psapi.h, PROCESS_MEMORY_COUNTERS: the size, a count, and then the peak)."""
+    import ctypes
+
+    counters = (ctypes.c_size_t * 10)()
+    # Its first two fields have 32 bits each.
+    ctypes.cast(counters, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(counters)
+    libraries: Any = ctypes
+    own = libraries.windll.kernel32.GetCurrentProcess()
+    libraries.windll.psapi.GetProcessMemoryInfo(own, counters, ctypes.sizeof(counters))
+    return int(counters[1])
 
 
 def run_queue_wait_s(tasks: Path = Path("/proc/self/task")) -> float:

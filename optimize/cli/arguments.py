@@ -165,6 +165,14 @@ def _add_using(commands: Commands, runners: Runners) -> None:
     schema.add_argument("record", choices=SCHEMAS)
     schema.set_defaults(run=runners["schema"])
 
+    doctor = commands.add_parser(
+        "doctor", help="what this machine is, and whether it is quiet enough to judge"
+    )
+    doctor.add_argument(
+        "--seconds", type=_seconds, default=30.0, help="that the noise is measured for (30)"
+    )
+    doctor.set_defaults(run=runners["doctor"])
+
     predict = commands.add_parser("predict", help="label texts with a bundle")
     predict.add_argument("bundle", type=Path)
     predict.add_argument("texts", nargs="*", help="texts; standard input, line by line, if none")

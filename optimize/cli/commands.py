@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optimize.cli import judging, making, using
+from optimize.cli import doctor, judging, making, using
 from optimize.cli.arguments import build_parser
 from optimize.escape import lines_for_terminal
 
@@ -28,6 +28,7 @@ RUNNERS = {
     "duet": judging.duet,
     "baseline": judging.save_baseline,
     "schema": using.schema,
+    "doctor": doctor.doctor,
     "predict": using.predict,
 }
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from optimize.judge.workers.answers import fault_of
+from optimize.judge.workers.lines import Deadline, Lines, LinesError
 from optimize.judge.workers.worker import PROTOCOL
 from optimize.machine import is_asleep
 
@@ -26,7 +25,6 @@ WORKER_MODULE = "optimize.judge.workers.worker"
 ANSWER_TIMEOUT_S = 600.0
 # Predictions of a million texts have some 30 MB.
 LARGEST_ANSWER = 1 << 28
-PIPE_BYTES = 1 << 16
 SHOWN_BYTES = 80
 # How long to wait for a worker's threads to sleep, and how often to look.
 SETTLE_S = 1.0
@@ -94,13 +92,7 @@ class WorkerProcess:
             stderr=self._errors,
             env=child_environment(spec.command[0], spec.threads),
         )
-        self._selector = selectors.DefaultSelector()
-        if self._process.stdout is None or self._process.stdin is None:
-            raise WorkerError(f"worker {spec.name}: no pipe to {spec.command[0]}")
-        for pipe in (self._process.stdin, self._process.stdout):
-            os.set_blocking(pipe.fileno(), False)
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        self._buffer = b""
+        self._lines = Lines(self._process)
         try:
             first = {"folder": str(spec.folder), "threads": spec.threads, "text": text}
             self.about = self._exchange(first)
@@ -126,14 +118,11 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the child and wait for it."""
-        self._selector.close()
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        self._lines.close()
+        self._errors.close()
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -166,9 +155,12 @@ class WorkerProcess:
 
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and read the answer's line, both within one deadline."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        self._send(json.dumps(request).encode() + b"\n", deadline)
-        line = self._read_line(deadline)
+        deadline = Deadline(ANSWER_TIMEOUT_S)
+        try:
+            self._lines.send(json.dumps(request).encode() + b"\n", deadline)
+            line = self._lines.read(deadline, LARGEST_ANSWER)
+        except LinesError as error:
+            raise self._failed(str(error)) from None
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -178,47 +170,6 @@ class WorkerProcess:
         if "error" in answer:
             raise self._failed(str(answer["error"]))
         return answer
-
-    def _send(self, content: bytes, deadline: float) -> None:
-        """Write as the child reads: a pipe holds 64 KiB, and a stopped child reads nothing."""
-        pipe = self._process.stdin
-        if pipe is None:
-            raise self._failed("there is no pipe to it")
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_WRITE)
-            view = memoryview(content)
-            while view:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise self._failed(f"it took no request in {ANSWER_TIMEOUT_S:g} s")
-                try:
-                    view = view[os.write(pipe.fileno(), view[:PIPE_BYTES]) :]
-                except BlockingIOError:
-                    continue
-                except BrokenPipeError:
-                    raise self._failed("it ended before it was asked") from None
-
-    def _read_line(self, deadline: float) -> bytes:
-        # The parent sleeps in the selector while the child is measured: it must not spin.
-        pieces = [self._buffer]
-        size = len(self._buffer)
-        while b"\n" not in pieces[-1]:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise self._failed(f"no answer in {ANSWER_TIMEOUT_S:g} s")
-            chunk = os.read(self._selector_fd(), PIPE_BYTES)
-            if not chunk:
-                raise self._failed("it ended without an answer")
-            pieces.append(chunk)
-            size += len(chunk)
-            if size > LARGEST_ANSWER:
-                raise self._failed(f"its answer has no end after {size:,} bytes")
-            if time.monotonic() > deadline:
-                raise self._failed(f"no whole answer in {ANSWER_TIMEOUT_S:g} s")
-        line, _, self._buffer = b"".join(pieces).partition(b"\n")
-        return line
-
-    def _selector_fd(self) -> int:
-        (key,) = self._selector.get_map().values()
-        return int(key.fd)
 
     def _failed(self, why: str) -> WorkerError:
         self._errors.seek(0)
