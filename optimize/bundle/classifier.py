@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from optimize.bundle.encoder import INPUTS, Batch, TextEncoder
 from optimize.bundle.folder import MODEL_NAME, BundleError, checked_bytes, read_manifest
 from optimize.bundle.fork import survive_fork
 from optimize.bundle.manifest import Manifest, Prediction
+from optimize.bundle.remote import folder_of
 from optimize.bundle.session import checked_facts, open_session
 from optimize.bundle.texts import checked_texts
 from optimize.machine import available_cores
@@ -37,7 +37,9 @@ class Classifier:
     another process gets it pickled by its path.
 
     Args:
-        bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``.
+        bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``; or
+            ``OWNER/NAME`` of a repository of the Hub that has them.
+        revision: commit, branch or tag of a repository; pin a commit.
         threads: threads of one inference; by default, and at most, the cores that this process
             may use.
 
@@ -47,9 +49,15 @@ class Classifier:
         ValueError: ``threads`` is below 1.
     """
 
-    def __init__(self, bundle: str | os.PathLike[str], *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        revision: str | None = None,
+    ) -> None:
         """Check the bundle's digests and load it."""
-        folder = Path(bundle)
+        folder = folder_of(bundle, revision)
         self.manifest = read_manifest(folder)
         if self.manifest.format != "onnx":
             raise BundleError(

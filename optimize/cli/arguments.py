@@ -165,6 +165,14 @@ def _add_using(commands: Commands, runners: Runners) -> None:
     schema.add_argument("record", choices=SCHEMAS)
     schema.set_defaults(run=runners["schema"])
 
+    push = commands.add_parser("push", help="put a bundle on the Hub, with its card and report")
+    push.add_argument("bundle", type=Path)
+    push.add_argument("repository", metavar="OWNER/NAME")
+    push.add_argument("--report", type=Path, help="report.json of the run that judged it")
+    push.add_argument("--private", action="store_true", help="where the repository is made anew")
+    push.add_argument("--yes", action="store_true", help="upload; without it, show what would be")
+    push.set_defaults(run=runners["push"])
+
     doctor = commands.add_parser(
         "doctor", help="what this machine is, and whether it is quiet enough to judge"
     )

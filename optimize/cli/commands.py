@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optimize.cli import doctor, judging, making, using
+from optimize.cli import doctor, judging, making, publishing, using
 from optimize.cli.arguments import build_parser
 from optimize.escape import lines_for_terminal
 
@@ -27,6 +27,7 @@ RUNNERS = {
     "compare": judging.compare,
     "duet": judging.duet,
     "baseline": judging.save_baseline,
+    "push": publishing.push,
     "schema": using.schema,
     "doctor": doctor.doctor,
     "predict": using.predict,

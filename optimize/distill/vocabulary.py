@@ -9,6 +9,7 @@ token are spelt with shorter ones: nothing becomes unknown that was known before
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from optimize.models.quiet import quiet
 
 CONTINUED = "##"
 WORD_STARTS = ("▁", "Ġ")
+UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>")
 BATCH = 4096
 # Fields of a configuration that are ids of tokens.
 ID_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
@@ -155,7 +157,9 @@ def _chosen(
     parts = _parts(content, known)
     kept = set(needed)
     used = [place for place, _ in counts.most_common()]
-    rest = (place for place in range(len(known)) if place not in counts)
+    rest = [place for place in range(len(known)) if place not in counts]
+    # BERT's vocabulary begins with a thousand names that stand for nothing.
+    rest.sort(key=lambda place: UNUSED.fullmatch(known[place]) is not None)
     for place in (*used, *rest):
         wanted = _with_parts(place, parts) - kept
         if len(kept) + len(wanted) <= size:

@@ -1,0 +1,72 @@
+"""The command that puts a bundle on the Hub."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optimize.bundle.manifest import Manifest
+    from optimize.judge.records import Report
+
+
+def push(arguments: argparse.Namespace) -> int:
+    """Show what would be uploaded; with ``--yes`` upload it."""
+    from optimize.bundle.classifier import Classifier
+
+    bundle: Path = arguments.bundle
+    manifest = Classifier(bundle, threads=1).manifest  # that it loads is part of what is checked
+    with TemporaryDirectory(prefix="optimize-push-") as work:
+        staged = Path(work)
+        for name in (*manifest.files, "manifest.json"):
+            shutil.copy(bundle / name, staged / name)
+        _write_words(staged, manifest, arguments)
+        files = sorted(staged.iterdir())
+        for path in files:
+            print(f"{path.stat().st_size / 1e6:10,.3f} MB  {path.name}")
+        if not arguments.yes:
+            print(f"nothing was uploaded; `--yes` uploads these to {arguments.repository}")
+            return 0
+        _upload(staged, arguments)
+    return 0
+
+
+def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace) -> None:
+    """The card, and the report's page where there is a report of this very bundle."""
+    from optimize.judge.reports.card import hub_card
+    from optimize.judge.reports.page import html
+
+    report = variant = None
+    if arguments.report is not None:
+        report, variant = _report_of(arguments.report, manifest)
+        (staged / "report.html").write_text(html(report), encoding="utf-8")
+    card = hub_card(manifest, arguments.repository, report, variant or "")
+    (staged / "README.md").write_text(card, encoding="utf-8")
+
+
+def _report_of(path: Path, manifest: Manifest) -> tuple[Report, str]:
+    from optimize.judge.stored import read_report
+
+    report = read_report(path / "report.json" if path.is_dir() else path)
+    digest = manifest.files["model.onnx"].sha256
+    for name, facts in report.variants.items():
+        if facts.model_sha256 == digest:
+            return report, name
+    raise ValueError(
+        f"{path} did not judge this bundle: no variant of it has the model {digest[:10]}…; judge "
+        "it: `optimize run`, and give that report"
+    )
+
+
+def _upload(staged: Path, arguments: argparse.Namespace) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(arguments.repository, exist_ok=True, private=arguments.private)
+    commit = api.upload_folder(
+        repo_id=arguments.repository, folder_path=staged, commit_message="optimize push"
+    )
+    print(f'uploaded: Classifier("{arguments.repository}", revision="{commit.oid}") reads it back')
