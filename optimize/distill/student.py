@@ -15,6 +15,7 @@ from optimize.data.misspell import misspelt_copies
 from optimize.data.splits import Split, TrainingData
 from optimize.data.transfer_set import TransferSet
 from optimize.distill.feed_forward import narrow_feed_forward
+from optimize.distill.static import static_student
 from optimize.distill.trainer import train_student
 from optimize.distill.vocabulary import prune_vocabulary
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
@@ -26,6 +27,9 @@ from optimize.training.run import Run
 from optimize.training.save import save_trained
 from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import tokenise_once
+
+# Of a static student, where its settings say nothing.
+STATIC_DROPOUT = 0.1
 
 
 class Learning(NamedTuple):
@@ -78,6 +82,10 @@ def build_student(
     learning = Learning(student, distill, max_length)
     texts = TransferSet(transfer_set)
     shrink(pair, learning, texts, data, run)
+    if student.shape == "static":
+        dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
+        made = static_student(*pair, texts.texts(), student.width, dropout)
+        pair = (made, pair[1])
     run.tell(f"{parameter_count(pair[0]):,} parameters")
     training_set = student_training_set(pair[1], data.train, texts, outputs, learning, run)
     train_student(distill, pair, training_set, data.validation, max_length, run)

@@ -66,7 +66,7 @@ def prune_vocabulary(
     known = tokens_of(content)
     if size >= len(known):
         return Pruned(len(known), len(known), 0.0)
-    counts = _counts(tokenizer, texts)
+    counts = token_counts(tokenizer, texts)
     needed = _needed(content, known, tokenizer)
     if len(needed) > size:
         raise StudentError(
@@ -74,7 +74,7 @@ def prune_vocabulary(
             f"tokenizer alone are {len(needed)}; ask for more"
         )
     kept = _chosen(content, known, counts, needed, size)
-    seen = _counts(tokenizer, held_out)
+    seen = token_counts(tokenizer, held_out)
     lost = sum(count for token, count in seen.items() if token not in kept)
     # In the old order, so that the ids of padding and of special tokens stay at the front.
     order = sorted(kept)
@@ -106,8 +106,8 @@ def tokens_of(content: Mapping[str, Any]) -> list[str]:
     return tokens
 
 
-def _counts(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Counter[int]:
-    """How often each id is there."""
+def token_counts(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Counter[int]:
+    """How often each token's id is in some texts."""
     found: Counter[int] = Counter()
     batch: list[str] = []
 

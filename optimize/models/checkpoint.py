@@ -132,7 +132,7 @@ def _taken_by_forward(checkpoint: str, revision: str | None) -> frozenset[str]:
     """What the classifier of this configuration takes; nothing where it has none."""
     from transformers import AutoModelForSequenceClassification as Classifiers
 
-    from optimize.models import mean_pooled_bert as pooling  # noqa: F401  # its model type can be loaded from now on
+    from optimize.models import own_types  # noqa: F401  # they can be loaded from now on
 
     try:
         kind: Any = Classifiers._model_mapping[type(load_config(checkpoint, revision))]
@@ -215,7 +215,7 @@ def _classifier(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from optimize.models import mean_pooled_bert as pooling  # noqa: F401  # its model type can be loaded from now on
+    from optimize.models import own_types  # noqa: F401  # they can be loaded from now on
 
     return _pretrained(  # type: ignore[no-any-return]
         AutoModelForSequenceClassification,

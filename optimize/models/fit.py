@@ -84,7 +84,7 @@ def _without_weights(checkpoint: str, config: Any) -> PreTrainedModel:
     """The model on no device: its shapes, and none of its memory."""
     from transformers import AutoModelForSequenceClassification
 
-    from optimize.models import mean_pooled_bert as pooling  # noqa: F401  # its model type can be loaded from now on
+    from optimize.models import own_types  # noqa: F401  # they can be loaded from now on
 
     try:
         with quiet(), torch.device("meta"):

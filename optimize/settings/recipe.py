@@ -231,6 +231,12 @@ class Settings(Section):
                 "distill.folds trains teachers of its own, and this one is given: set "
                 "distill.folds = 0, or teacher.fine_tune = true and no teacher.logits"
             )
+        inner = [name for name in ("hidden", "relations") if getattr(self.distill, name)]
+        if self.student.shape == "static" and (inner or self.distill.layer_decay != 1):
+            raise ValueError(
+                'student.shape = "static" has no layers: set distill.hidden = 0, '
+                "distill.relations = 0 and distill.layer_decay = 1"
+            )
         if self.student.vocabulary and (self.distill.hidden or self.distill.relations):
             raise ValueError(
                 "student.vocabulary changes the tokens, and distill.hidden and distill.relations "

@@ -77,6 +77,8 @@ class StudentSettings(Section):
         vocabulary: tokens to keep: special ones, single characters, and those that its texts use
             most; all when absent.
         feed_forward: neurons to keep in each feed-forward layer; all when absent.
+        shape: ``encoder``, or ``static``: a vector for each token, their mean, and two layers.
+        width: of a static student's vectors.
     """
 
     checkpoint: str = "teacher"
@@ -87,6 +89,8 @@ class StudentSettings(Section):
     new_head: bool = False
     vocabulary: Annotated[int | None, Field(ge=64), BeforeValidator(_all_is_none)] = None
     feed_forward: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
+    shape: Literal["encoder", "static"] = "encoder"
+    width: int = Field(default=256, ge=8)
 
 
 AugmentKind = Literal["drop", "swap", "within", "across", "replace"]

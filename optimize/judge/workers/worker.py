@@ -51,8 +51,8 @@ class TorchClassifier:
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        # A model type that transformers lacks; it needs torch, as all of this class does.
-        from optimize.models import mean_pooled_bert as pooling  # noqa: F401
+        # Model types that transformers lacks; they need torch, as all of this class does.
+        from optimize.models import own_types  # noqa: F401
 
         torch.set_num_threads(threads)
         self._manifest = read_manifest(folder)
