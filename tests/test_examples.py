@@ -1,5 +1,6 @@
 """The examples, run as their own README says, in a copy."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -32,3 +33,18 @@ def test_gate_what_you_have(tmp_path):
     code, told = run(folder, "pytest", "benchmarks", "--quick", "--inconclusive=warn")
     assert "as-right" in told
     assert code == 0 or "FAIL: " not in told, told
+
+
+def test_serve_a_bundle(tiny_kit, monkeypatch):
+    testclient = pytest.importorskip(
+        "fastapi.testclient", reason="the extra `dev` is not installed"
+    )
+    monkeypatch.setenv("BUNDLE", str(tiny_kit / "student-int8"))
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "serve"))
+    app = importlib.import_module("app")
+    asked = testclient.TestClient(app.app)
+    done = asked.post("/predict", json={"texts": ["refund", "track my parcel"]})
+    assert done.status_code == 200, done.text
+    assert {each["label"] for each in done.json()} <= {"cancel", "refund", "track"}
+    assert asked.post("/predict", json={"texts": []}).status_code == 422
+    assert asked.post("/predict", content=b'{"texts": ["\\ud800"]}').status_code == 422

@@ -1,9 +1,9 @@
 """A student without attention, which begins with what an encoder says of each token alone.
 
 The encoder reads every token by itself, and its last state there is that token's vector; principal
-components make it narrower, and frequent tokens begin with less weight (Tulkens and van Dongen 2024,
-"Model2Vec"; the weight a/(a + p) is of Arora et al. 2017, section 3). All of it learns on from the
-teacher.
+components make it narrower, and frequent tokens begin with less weight (Tulkens and van Dongen
+2024, "Model2Vec"; the weight a/(a + p) is of Arora et al. 2017, section 3). All of it learns on
+from the teacher.
 """
 
 from __future__ import annotations

@@ -42,7 +42,10 @@ def left_out(settings: Settings) -> Iterator[str]:
 def tell_left_out(settings: Settings, tell: Tell) -> None:
     """Say which variants are left out, and what would bring them."""
     for name in left_out(settings):
-        tell(f"{name}: left out, since scikit-learn is not installed: `pip install scikit-learn`")
+        tell(
+            f"{name}: left out, since scikit-learn is not installed: `pip install "
+            '"optimize[linear]"` brings it'
+        )
 
 
 def _stage(name: str, chosen: VariantSettings, splits: Splits) -> Stage:

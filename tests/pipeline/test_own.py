@@ -133,7 +133,7 @@ def test_files_that_are_not_there(project, tmp_path, change, words):
 
 
 def test_word_counts_stand_beside(project, tmp_path):
-    pytest.importorskip("sklearn", reason="the extra `sample` is not installed")
+    pytest.importorskip("sklearn", reason="the extra `linear` is not installed")
     changes = ('variants.tf-idf.trained="tf-idf"',)
     kit, report = judged(project, tmp_path, overrides=changes)
     assert kit.variants["tf-idf"].manifest.format == "linear"

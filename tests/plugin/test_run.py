@@ -228,3 +228,17 @@ def test_an_interpreter_that_is_none_is_named(run, tmp_path):
     result = run("--python", str(tmp_path / "python"))
     assert result.ret == 1
     assert any("python cannot be started" in line for line in result.outlines)
+
+
+def test_a_part_of_a_repository_has_settings_of_its_own(pytester):
+    """Those of the folder that pytest is called in, if it has some, and not of pytest's root."""
+    table = "[tool.pytest.ini_options]\n[tool.optimize]\nname = {!r}\n"
+    pytester.makefile(".toml", pyproject=table.format("whole"))
+    part = pytester.mkdir("part")
+    (part / "pyproject.toml").write_text(table.format("part").partition("\n")[2])
+    (part / "test_it.py").write_text("def test_it(pytestconfig):\n    pass\n")
+    code = "import pytest; from optimize.plugin.run import _project; "
+    told = code + "c = pytest.Config.fromdictargs({}, []); print(_project(c).name)"
+    for folder, name in ((part, "part"), (pytester.path, pytester.path.name)):
+        done = pytester.run(sys.executable, "-c", f"import os; os.chdir({str(folder)!r}); {told}")
+        assert done.outlines == [name]

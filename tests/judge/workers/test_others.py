@@ -87,7 +87,7 @@ def test_a_factory_that_fails_says_how(python_variant):
 @pytest.mark.parametrize("labels", [("no", "yes"), LABELS, (*LABELS, "never seen")])
 def test_word_counts_answer_as_scikit_learn(tmp_path, labels):
     linear = pytest.importorskip("optimize.distill.linear")
-    pytest.importorskip("sklearn", reason="the extra `sample` is not installed")
+    pytest.importorskip("sklearn", reason="the extra `linear` is not installed")
     seen = [name for name in labels if name != "never seen"]
     texts = tuple(f"{name} my thing {number % 4}" for number in range(12) for name in seen)
     ids = np.array([labels.index(text.split()[0]) for text in texts])
