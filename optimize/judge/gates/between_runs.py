@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from optimize.judge.gates.control import replicate_bounds
 from optimize.judge.records import Timing
@@ -61,10 +60,12 @@ def spread_of(
     own = ratios[workload]
     if not np.isfinite(own).all():
         return Spread(math.nan, math.nan)
+    from scipy.stats import t  # takes a second to import, and most runs need none of it
+
     count = len(runs)
     pooled = math.sqrt(float(np.mean([np.var(values, ddof=1) for values in known])))
     spread = max(pooled, float(np.std(own, ddof=1)))
-    quantile = float(stats.t.isf(level, len(known) * (count - 1)))
+    quantile = float(t.isf(level, len(known) * (count - 1)))
     return Spread(float(np.mean(own)), quantile * spread * math.sqrt(1 + 1 / count))
 
 
