@@ -43,7 +43,7 @@ from optimize.pipeline import cache as cache_module
 from optimize.pipeline.runner import build
 
 SLOW_S = 120.0
-# Below this scale the recipe has fewer stages.
+# Below this scale the recipe has fewer stages, and the slower kinds are left out.
 SHORT = 10
 # Codes of a child's end.
 BUILT, REFUSED, UNFORESEEN = 0, 3, 4
@@ -280,7 +280,7 @@ def other_user(campaign: Campaign, tally: Tally) -> None:
 
 def two_builds(campaign: Campaign, tally: Tally) -> None:
     """Two builds of the same recipe on one cache."""
-    for _ in range(max(1, campaign.scale // 20)):
+    for _ in range(campaign.scale // SHORT // 2):
         with campaign.empty() as root:
             tally.injected += 1
             first = os.fork()
@@ -294,7 +294,7 @@ def two_builds(campaign: Campaign, tally: Tally) -> None:
 
 def clock_jumps(campaign: Campaign, tally: Tally) -> None:
     """The clock of the wall jumps by days at every look, in both directions."""
-    for number in range(max(1, campaign.scale // 20)):
+    for number in range(campaign.scale // SHORT // 2):
         with campaign.empty() as root:
             tally.injected += 1
             code = campaign.attempt(root, lambda n=number: _jumping_clock(n))
@@ -310,7 +310,7 @@ def _jumping_clock(seed: int) -> None:
 
 def out_of_memory(campaign: Campaign, tally: Tally) -> None:
     """An address space that holds little more than what is loaded already."""
-    for extra in [number * 2**22 for number in range(1, 1 + min(campaign.scale, 10))]:
+    for extra in [number * 2**22 for number in range(1, 1 + campaign.scale // SHORT)]:
         with campaign.empty() as root:
             tally.injected += 1
             code = campaign.attempt(root, lambda e=extra: _limit_memory(e))
@@ -343,7 +343,7 @@ BABBLE = {
 def workers_stop_and_babble(campaign: Campaign, tally: Tally) -> None:
     """A worker that does not do what it should is told by name, in time."""
     before = worker_process.ANSWER_TIMEOUT_S, worker_process.LARGEST_ANSWER
-    worker_process.ANSWER_TIMEOUT_S, worker_process.LARGEST_ANSWER = 2.0, 1_000_000
+    worker_process.ANSWER_TIMEOUT_S, worker_process.LARGEST_ANSWER = 1.0, 1_000_000
     try:
         for kind, code in BABBLE.items():
             tally.injected += 1
