@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import traceback
 import warnings
@@ -36,7 +37,7 @@ RUNNERS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = build_parser(RUNNERS).parse_args(argv)
+    arguments = _parsed(argv)
     shown = warnings.showwarning
     warnings.showwarning = partial(_warn, shown)
     try:
@@ -67,6 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         warnings.showwarning = shown
     return code
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; texts may also follow an option, which argparse alone would refuse."""
+    parser = build_parser(RUNNERS)
+    arguments, left = parser.parse_known_args(argv)
+    if left and (arguments.command != "predict" or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        arguments.texts += left
+    return arguments
 
 
 def _unexpected(error: Exception) -> str:

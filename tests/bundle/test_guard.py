@@ -124,7 +124,7 @@ def test_what_is_no_bundle_is_refused_as_without(tmp_path):
 
 
 def test_the_command(bundle, tiny_kit, capsys):
-    assert main(["predict", "--untrusted", str(tiny_kit / "student-int8"), "refund"]) == 0
+    assert main(["predict", str(tiny_kit / "student-int8"), "--untrusted", "refund"]) == 0
     assert "\trefund" in capsys.readouterr().out
     assert main(["predict", "--timeout", "3", str(bundle(endless())), "refund"]) == 1
     assert "took more than 3 s" in capsys.readouterr().err

@@ -277,3 +277,11 @@ def test_predict_of_plain_lines(tiny_kit):
     done = predicted(tiny_kit, "where is it\nnée 🙂".encode())
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode().splitlines()[1].endswith("\tnée 🙂")
+
+
+@pytest.mark.parametrize("command", [["predict", "x", "--what", "text"], ["cache", "extra"]])
+def test_what_nobody_asked_for_is_a_mistake_of_usage(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
