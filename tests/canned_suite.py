@@ -43,6 +43,7 @@ def run_suite(pytester, suite, report, *options, recipe=RECIPE, conftest=""):
     pytester.makefile(".toml", recipe=recipe)
     pytester.makepyfile(conftest=CONFTEST + conftest, test_suite=suite)
     (pytester.path / "canned.json").write_text(report.model_dump_json())
-    plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest")  # half a second each
+    # The last two take most of a second each time.
+    plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest", "-p", "no:anyio")
     judged = ("--recipe", "recipe.toml", "--kit", "kit")
     return pytester.runpytest_subprocess(*plugins, *judged, *options)

@@ -30,7 +30,8 @@ def test_gate_what_you_have(tmp_path):
     code, told = run(folder, "optimize", "check")
     assert (code, "variants: today, next" in told) == (0, True), told
     # Whether a busy machine can decide the gates on time is not this test's business.
-    code, told = run(folder, "pytest", "benchmarks", "--quick", "--inconclusive=warn")
+    short = ("--set", "judge.quick_blocks=4", "--set", "judge.block_ms=2")
+    code, told = run(folder, "pytest", "benchmarks", "--quick", "--inconclusive=warn", *short)
     assert "as-right" in told
     assert code == 0 or "FAIL: " not in told, told
 

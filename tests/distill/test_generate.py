@@ -125,6 +125,7 @@ def test_tokens_are_drawn_as_often_as_the_model_says(language_model, model):
     assert scipy.stats.chisquare(*together).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_writer_learns_what_a_class_is_about(language_model, train):
     """Before it has learned, its texts of two classes are alike."""
     own = {"cancel": ("cancel", "stop", "end"), "track": ("track", "where", "parcel")}

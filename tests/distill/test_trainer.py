@@ -364,7 +364,8 @@ Build(chosen, Runner(lambda line: print(line, flush=True), Path(sys.argv[2]))).f
 """
 
 
-@pytest.mark.parametrize("epochs", [(5,), pytest.param((2, 8), marks=pytest.mark.slow)])
+@pytest.mark.slow  # the short campaign of faults kills a build too
+@pytest.mark.parametrize("epochs", [(5,), (2, 8)])
 def test_build_killed_outright_resumes_to_the_same_weights(epochs, tiny_recipe, tmp_path):
     """SIGKILL at no particular step, once or twice, and the next run goes on."""
     from safetensors.torch import load_file

@@ -73,6 +73,7 @@ tune(chosen, sys.argv[2], "s", lambda line: None, Path(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(tiny_recipe, tiny_cache, tiny_kit, tmp_path):
     storage = f"journal:{tmp_path / 'journal.log'}"
     command = [sys.executable, "-c", WORKER, str(tiny_recipe), storage, str(tiny_cache), *SEARCH]

@@ -95,7 +95,8 @@ def run(pytester, tiny_kit, measured):
         (pytester.path / "canned.json").write_text(report.model_dump_json())
         # With `=`: pytest would take a lone path for an argument and move its rootdir.
         judged = (f"--kit={tiny_kit}", "--recipe=gates.toml", "--quick")
-        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # half a second each
+        # The last two take most of a second each time.
+        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")
         return pytester.runpytest_subprocess(
             "-p", "optimize.plugin", *without, "benchmarks", *judged, *options
         )

@@ -105,7 +105,7 @@ FAULTS = {
     "no model": (lambda f: (f / "model.onnx").write_bytes(b"x"), "is not an ONNX model"),
     "another model's labels": (
         lambda f: (f / "config.json").write_text('{"id2label": {"0": "a", "1": "b"}}'),
-        "",
+        "answers 3 scores, the manifest names 2 labels",
     ),
 }
 

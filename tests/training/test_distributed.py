@@ -92,11 +92,13 @@ def stage(cache, name):
     return folder / "result"
 
 
+@pytest.mark.slow
 def test_shared_scoring_gives_the_same_logits(one_and_two):
     one, two = (np.load(stage(cache, "teacher-outputs") / "logits.npy") for cache, _ in one_and_two)
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_shared_training_has_the_same_loss_curve(one_and_two):
     (_, one), (_, two) = one_and_two
     assert len(one) == len(two) > 20
@@ -105,6 +107,7 @@ def test_shared_training_has_the_same_loss_curve(one_and_two):
     assert np.mean(one[-third:]) < np.mean(one[:third]) / 2
 
 
+@pytest.mark.slow
 def test_shared_training_gives_the_same_student(one_and_two):
     one, two = (
         load_file(stage(cache, "student") / "model.safetensors") for cache, _ in one_and_two
@@ -115,6 +118,7 @@ def test_shared_training_gives_the_same_student(one_and_two):
         torch.testing.assert_close(value, two[name], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_process_leaves_nothing_unfinished(one_and_two):
     for cache, _ in one_and_two:
         assert not list(cache.glob("*.unfinished"))
