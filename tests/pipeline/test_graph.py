@@ -214,7 +214,12 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("wing", BROKEN)
+# The first of those that train again takes seconds like the others, and stands for them.
+SLOW = ("training", "models")
+WINGS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BROKEN]
+
+
+@pytest.mark.parametrize("wing", WINGS)
 def test_a_broken_line_is_never_answered_with_yesterdays_model(
     wing, tiny_recipe, tiny_cache, tiny_kit, tmp_path
 ):
