@@ -11,9 +11,9 @@ TORCH = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can'
     "error", [MemoryError(), RuntimeError(TORCH), OSError(12, "Cannot allocate memory")]
 )
 def test_every_library_says_it_in_its_own_way(error):
-    with pytest.raises(OutOfMemoryError, match=r"in the stage student .*distill\.batch_size"):
-        with told_when_out("student"):
-            raise error
+    words = r"in the stage student .*distill\.batch_size"
+    with pytest.raises(OutOfMemoryError, match=words), told_when_out("student"):
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,6 @@ def test_another_error_stays_what_it_is():
 def test_before_the_first_stage_and_only_once():
     with pytest.raises(OutOfMemoryError, match="before the first stage"), told_when_out():
         raise MemoryError
-    with pytest.raises(OutOfMemoryError, match="in the stage teacher"), told_when_out():
-        with told_when_out("teacher"):
-            raise MemoryError
+    words = "in the stage teacher"
+    with pytest.raises(OutOfMemoryError, match=words), told_when_out(), told_when_out("teacher"):
+        raise MemoryError
