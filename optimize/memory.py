@@ -35,7 +35,7 @@ def told_when_out(stage: str = "") -> Iterator[None]:
         if isinstance(error, OutOfMemoryError) or not is_out(error):
             raise
         raise OutOfMemoryError(
-            f"memory ran out {f'in the stage {stage}' if stage else 'before the first stage'} "
+            f"memory ran out {f'in the stage {stage}' if stage else 'outside of the stages'} "
             f"({str(error) or type(error).__name__}). "
             f"{remedy(stage)} What is finished stays, and the same command goes on from there."
         ) from error

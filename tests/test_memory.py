@@ -37,7 +37,7 @@ def test_another_error_stays_what_it_is():
 
 
 def test_before_the_first_stage_and_only_once():
-    with pytest.raises(OutOfMemoryError, match="before the first stage"), told_when_out():
+    with pytest.raises(OutOfMemoryError, match="outside of the stages"), told_when_out():
         raise MemoryError
     words = "in the stage teacher"
     with pytest.raises(OutOfMemoryError, match=words), told_when_out(), told_when_out("teacher"):

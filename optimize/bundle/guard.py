@@ -25,10 +25,17 @@ from typing import IO, Any
 from optimize.bundle.classifier import AnswerError, Classifier
 from optimize.bundle.folder import BundleError
 from optimize.bundle.manifest import Prediction
+from optimize.bundle.remote import folder_of
 
 TIMEOUT_S = 30.0
 MEMORY_BYTES = 4 << 30
 LAST_WORDS = 400
+# With `-m` the folder that one stands in comes first on Python's path, and may be the stranger's.
+START = f"""
+import runpy, sys
+sys.path[:] = [path for path in sys.path if path]
+runpy.run_module({__name__!r}, run_name="__main__")
+"""
 
 
 class GuardError(BundleError):
@@ -50,7 +57,8 @@ def guarded(
         BundleError: it is not to be loaded.
         GuardError: it passed a limit meanwhile.
     """
-    command = [sys.executable, "-m", __spec__.name, str(bundle), str(memory_bytes)]
+    folder = folder_of(bundle, None).resolve()
+    command = [sys.executable, "-c", START, str(folder), str(memory_bytes)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:

@@ -16,31 +16,31 @@ FILES = (MANIFEST_NAME, MODEL_NAME, TOKENIZER_NAME)
 def folder_of(bundle: str | os.PathLike[str], revision: str | None) -> Path:
     """The folder of a bundle: as it is, or where a download of ``OWNER/NAME`` lies.
 
-    Whether the files are those that the manifest was written for, their digests tell as for any
-    folder. Pin ``revision`` to a commit: the owner of a repository can change what a branch holds.
+    A repository is meant only where a revision is given: a folder that is not there must not become
+    a download of a stranger's. Whether the files are those that the manifest was written for, their
+    digests tell as for any folder. Pin ``revision`` to a commit: the owner of a repository can
+    change what a branch holds.
 
     Args:
-        bundle: a folder, or a repository of the Hub where there is no such folder.
+        bundle: a folder; or with a revision, a repository of the Hub.
         revision: branch, tag or commit of the repository.
 
     Raises:
         BundleError: there is neither; a revision of a folder was asked for.
     """
     folder = Path(bundle)
-    if folder.exists() or not REPOSITORY.fullmatch(os.fspath(bundle)):
-        if revision is not None:
-            raise BundleError(
-                f"{folder} is a folder here; a revision is for a repository of the Hub"
-            )
+    if revision is None:
         return folder
+    if folder.exists() or not REPOSITORY.fullmatch(os.fspath(bundle)):
+        found = "a folder here" if folder.exists() else "no name of one"
+        raise BundleError(f"{folder} is {found}; a revision is for a repository of the Hub")
     from huggingface_hub import snapshot_download
 
     name = os.fspath(bundle)
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=list(FILES))
+        place = snapshot_download(name, revision=revision, allow_patterns=list(FILES))
     except Exception as error:  # of the network, the Hub and the cache; they have no common base
         raise BundleError(
-            f"there is no folder {name!r}, and no such bundle could be had from the Hub (revision "
-            f"{revision or 'main'}): {error}"
+            f"no bundle {name!r} could be had from the Hub (revision {revision}): {error}"
         ) from error
-    return Path(found)
+    return Path(place)

@@ -164,8 +164,6 @@ def tune(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Check recipe, data and checkpoints; train nothing."""
     from optimize.data.summary import summary
-    from optimize.models.fit import token_lengths
-    from optimize.pipeline.cost import cost_of, measured_pace
     from optimize.pipeline.preflight import preflight
     from optimize.pipeline.runner import load_splits
 
@@ -182,6 +180,9 @@ def check(arguments: argparse.Namespace) -> int:
         print(f"variants: {', '.join(chosen.judged_variants)}")
         print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
         return 0
+    from optimize.models.fit import token_lengths
+    from optimize.pipeline.cost import cost_of, measured_pace
+
     lengths = partial(token_lengths, tokenizer)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     tokens = lengths(splits.train.texts[:COST_TEXTS])

@@ -36,7 +36,11 @@ def build_linear(result: Path, run: Workspace, *, data: TrainingData) -> None:
     from sklearn.linear_model import LogisticRegression
 
     vectorizer = TfidfVectorizer(sublinear_tf=SUBLINEAR, ngram_range=NGRAMS, min_df=LEAST_TEXTS)
-    features = vectorizer.fit_transform(data.train.texts)
+    try:
+        features = vectorizer.fit_transform(data.train.texts)
+    except ValueError:  # no word is in two texts
+        vectorizer.set_params(min_df=1)
+        features = vectorizer.fit_transform(data.train.texts)
     seen = vectorizer.transform(data.validation.texts)
     fitted = [
         LogisticRegression(C=strength, max_iter=ROUNDS).fit(features, data.train.labels)

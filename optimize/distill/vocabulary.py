@@ -132,9 +132,11 @@ def _needed(
     """Special tokens, single characters and bytes: without them a text could not be spelt."""
     special = {token["id"] for token in content["added_tokens"]} | {*tokenizer.all_special_ids}
     unknown = content["model"].get("unk_id")
-    # Positions of some families are counted from behind the id of padding, which must not move.
-    first = range((tokenizer.pad_token_id or 0) + 1)
-    single = {place for place, token in enumerate(known) if _is_single(token)}
+    # RoBERTa's family counts positions from behind the id of padding: it is 1, and must not move.
+    padding = tokenizer.pad_token_id or 0
+    first = range(padding + 1) if padding <= 3 else ()
+    end = content["model"].get("end_of_word_suffix") or ""
+    single = {place for place, token in enumerate(known) if _is_single(token.removesuffix(end))}
     return special | single | {*first} | ({unknown} if unknown is not None else set())
 
 
@@ -175,8 +177,9 @@ def _parts(content: Mapping[str, Any], known: Sequence[str]) -> Mapping[int, tup
         return {}
     ids = {token: place for place, token in enumerate(known)}
     found: dict[int, tuple[int, int]] = {}
+    prefix = content["model"].get("continuing_subword_prefix") or ""
     for left, right in map(_pair, content["model"]["merges"]):
-        found.setdefault(ids[left + right], (ids[left], ids[right]))
+        found.setdefault(ids[left + right.removeprefix(prefix)], (ids[left], ids[right]))
     return found
 
 
@@ -206,10 +209,13 @@ def rewritten(content: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any
     else:
         model["vocab"] = {token: new[old] for token, old in model["vocab"].items() if old in new}
     if model["type"] == "BPE":
+        prefix = model.get("continuing_subword_prefix") or ""
         model["merges"] = [
             merge
-            for merge in model["merges"]
-            if {*_pair(merge), "".join(_pair(merge))} <= model["vocab"].keys()
+            for merge, (left, right) in zip(
+                model["merges"], map(_pair, model["merges"]), strict=True
+            )
+            if {left, right, left + right.removeprefix(prefix)} <= model["vocab"].keys()
         ]
     changed = {**content, "model": model}
     changed["added_tokens"] = [

@@ -91,7 +91,7 @@ def with_baseline(
     if baseline.commit is not None:
         bundle = build(baseline.commit, variant, arguments, tell)
     if bundle is not None:
-        kit = kit.with_bundle(bundle, BASELINE)
+        kit = kit.with_bundle(bundle, BASELINE, own=baseline.commit is not None)
     return kit, HeldAgainst(baseline.source, baseline.report)
 
 

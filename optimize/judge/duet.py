@@ -15,7 +15,7 @@ from typing import Any
 
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
-from optimize.judge.kit import Kit, KitError, Variant, read_kit
+from optimize.judge.kit import Kit, KitError, Variant, read_kit, refuse_code
 from optimize.judge.records import Mode, Report
 from optimize.judge.run import judge
 from optimize.settings.load import parse
@@ -71,6 +71,7 @@ def duet(
         )
     names = interpreter_names(pythons)
     manifest = read_manifest(folder)
+    refuse_code(folder, manifest)
     variants = {
         name: Variant(name, folder, manifest, python=python)
         for name, python in zip(names, pythons, strict=True)

@@ -67,9 +67,8 @@ class Variant:
     def _weights_digest(self) -> str:
         """Of the weights file, or where there is none of all files."""
         files = self.manifest.files
-        for name in WEIGHTS:
-            if name in files:
-                return files[name].sha256
+        if self.manifest.format in ("onnx", "torch"):
+            return next(files[name].sha256 for name in WEIGHTS if name in files)
         every = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
         return hashlib.sha256(every.encode()).hexdigest()
 
@@ -112,22 +111,36 @@ class Kit:
         }
         return replace(self, variants=checked)
 
-    def with_bundle(self, bundle: Path, variant: str) -> Kit:
+    def with_bundle(self, bundle: Path, variant: str, *, own: bool = False) -> Kit:
         """The same kit with a bundle in place of one of its variants.
 
+        Args:
+            bundle: its folder.
+            variant: the variant's name.
+            own: it was built here from one's own repository, and may hold its code.
+
         Raises:
-            KitError: the bundle's labels are not the kit's.
+            KitError: the bundle's labels are not the kit's, or it is a stranger's code.
         """
         manifest = _checked_manifest(variant, bundle)
-        if manifest.labels != self.manifest.labels:
-            other = sorted(set(manifest.labels) ^ set(self.manifest.labels))[:5]
+        if not own:
+            refuse_code(bundle, manifest)
+        # The kit may know more labels, which another of its variants brought.
+        unknown = set(manifest.labels) - set(self.manifest.labels)
+        absent = self._labels_of_texts() - set(manifest.labels)
+        if unknown or absent:
             raise KitError(
                 f"{bundle} has {len(manifest.labels)} labels, the kit {len(self.manifest.labels)}"
-                f"; differing: {other or 'only their order'}. Judge a bundle with a kit built "
+                f"; differing: {sorted(unknown | absent)[:5]}. Judge a bundle with a kit built "
                 "from the same data."
             )
         changed = Variant(variant, bundle, manifest)
         return replace(self, variants={**self.variants, variant: changed})
+
+    def _labels_of_texts(self) -> set[str]:
+        """Labels that a text has."""
+        ids = {label for split in self.manifest.splits for label in self.examples(split).labels}
+        return {self.manifest.labels[label] for label in ids}
 
     def under(self, python: str) -> Kit:
         """The same kit, its ONNX variants run by another interpreter, which needs the base layer.
@@ -189,6 +202,19 @@ def _check(path: Path, sha256: str) -> None:
         raise KitError(
             f"{path} has SHA-256 {found}, the kit says {sha256}: it was changed. Copy the kit "
             "again, or build it again."
+        )
+
+
+def refuse_code(folder: Path, manifest: Manifest) -> None:
+    """A bundle that is named by its folder is a model, and no code.
+
+    Raises:
+        KitError: it is Python code, which runs only as a variant of one's own recipe.
+    """
+    if manifest.format == "python":
+        raise KitError(
+            f"{folder} is Python code ({manifest.recipe.get('python')}) and no bundle; it runs "
+            "only as one of [variants] of your own recipe"
         )
 
 

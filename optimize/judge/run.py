@@ -103,7 +103,24 @@ def judge(
         WorkerError: a variant could not be run.
     """
     check_texts(kit, settings)
+    _check_measurable(kit, settings)
     return _Run(kit, settings, source, mode, tell, against).report()
+
+
+def _check_measurable(kit: Kit, settings: Settings) -> None:
+    """Refuse a run without the variant that every time rests on.
+
+    Raises:
+        KitError: the control's variant is not in the kit, or cannot be run.
+    """
+    name = settings.judge.control
+    found = kit.variants.get(name)
+    why = "the kit does not hold it" if found is None else found.missing
+    if why:
+        raise KitError(
+            f"judge.control {name!r} is not measurable: {why}. It is timed against itself, and "
+            "without that no time decides; name another variant"
+        )
 
 
 class _Run:
@@ -192,15 +209,15 @@ class _Run:
             if variant.missing is None
         ]
         repeated = self.variants[self.settings.judge.control]
-        return [
-            *specs,
-            replace(self._spec(repeated.name, repeated), name=CONTROL, repeats=repeated.name),
-        ]
+        control = replace(self._spec(repeated.name, repeated), name=CONTROL, repeats=repeated.name)
+        return [*specs, control]
 
     def _spec(self, name: str, variant: Variant) -> WorkerSpec:
-        torch = variant.manifest.format == "torch"
-        alone = not torch or name in self._startups_judged()
-        spec = WorkerSpec(name, variant.folder, self.threads, starts_alone=alone, spins=torch)
+        kind = variant.manifest.format
+        alone = kind != "torch" or name in self._startups_judged()
+        # One's own code may hold PyTorch too.
+        spins = kind in ("torch", "python")
+        spec = WorkerSpec(name, variant.folder, self.threads, starts_alone=alone, spins=spins)
         if variant.python is None:
             return spec
         return replace(spec, command=command_of(variant.python, WORKER_MODULE))
@@ -232,6 +249,13 @@ class _Run:
             for result in results
             if result.verdict == "inconclusive" and gates[result.gate].timed
         ]
+        of_memory = any(
+            isinstance(gate := gates[result.gate], GrowthGate) and gate.quantity == "memory"
+            for result in results
+            if result.verdict == "inconclusive"
+        )
+        if of_memory:  # a peak is that of a worker which had every workload
+            return Undecided(frozenset(self.settings.judge.workloads))
         workloads = frozenset(name for name in left if name is not None)
         return Undecided(workloads, starts=None in left)
 
@@ -294,14 +318,14 @@ class _Run:
         if self.against is None:
             return None
         before = evidence.predictions.get(BASELINE)
-        after = evidence.predictions[self.settings.regression.candidate]
+        after = evidence.predictions.get(self.settings.regression.candidate)
         examples, names = self.examples[self.split], self.kit.manifest.labels
         return BaselineFacts(
             source=self.against.source,
             kind="bundle" if self.against.report is None else "report",
             model_sha256=evidence.variants[BASELINE].model_sha256,
             unlike=evidence.stored.unlike if evidence.stored else (),
-            changes=label_changes(before, after, examples, names) if before else (),
+            changes=label_changes(before, after, examples, names) if before and after else (),
         )
 
     def _controls(self, timing: Timing) -> dict[str, Control]:

@@ -30,7 +30,9 @@ def write_json(report: Report, path: Path) -> None:
 
     The digest guards against accidents. It is no signature: who can write the file can write both.
     """
-    sealed = report.model_copy(update={"content_sha256": content_digest(report)})
+    # What is written has this version's digest, whichever version it was read from.
+    current = report.model_copy(update={"schema_version": REPORT_SCHEMAS[-1]})
+    sealed = current.model_copy(update={"content_sha256": content_digest(current)})
     path.write_text(sealed.model_dump_json() + "\n", encoding="utf-8")
 
 
@@ -144,8 +146,10 @@ def together(reports: Mapping[str, Report]) -> Report:
         ]
         if (first.data_digest, first.split) != (other.data_digest, other.split):
             unlike.append("other texts")
-        if first.timing.series.keys() != other.timing.series.keys():
+        if first.settings["judge"].get("workloads") != other.settings["judge"].get("workloads"):
             unlike.append("other workloads")
+        if first.timing == other.timing:
+            unlike.append("it is the same run")
         if unlike:
             raise StoredError(
                 f"{name} is no further run of what {source} judged: {'; '.join(unlike[:5])}. Give "

@@ -83,7 +83,8 @@ def _model_files(name: str, model: str) -> InputFiles:
 
 def _python_files(name: str, factory: str, folder: Path, files: tuple[str, ...]) -> InputFiles:
     """The module, where it is a file of the folder, and the files that it reads."""
-    module = factory.partition(":")[0].replace(".", "/") + ".py"
+    # A module of a package is installed, or nowhere: a kit's folders are flat.
+    module = f"{factory.partition(':')[0]}.py"
     for each in files:
         if not (folder / each).is_file():
             raise AdoptError(f"variants.{name}.files: {folder / each} is not there")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from optimize.models.folder import (
     CONFIG_NAME,
     EXPORT_LIBRARIES,
     TOKENIZER_CONFIG_NAME,
+    copy_loading_files,
     entries,
     library_versions,
     link,
@@ -29,6 +30,9 @@ from optimize.models.folder import (
 
 # What optimum names a model: exported, and then optimized or quantized by it.
 ONNX_NAMES = ("model_quantized.onnx", "model_optimized.onnx", MODEL_NAME)
+COUNTED_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+# Other tasks than one label a text, as transformers names them.
+OTHER_PROBLEMS = frozenset({"multi_label_classification", "regression"})
 # Words of a quantized model's operators.
 INTEGER_OPERATORS = ("Integer", "QAttention", "QLinear", "DequantizeLinear", "MatMulNBits")
 # Tokenizers that know no limit say a number of this size.
@@ -108,6 +112,7 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
         )
     config = _json(folder / CONFIG_NAME, "It names the labels; save it beside the model.")
     labels = _labels(folder, config)
+    _check_task(folder, config, labels)
     shutil.copy(model, result / MODEL_NAME)
     _copy_tokenizer(folder, result)
     shutil.copy(folder / CONFIG_NAME, result)
@@ -139,11 +144,13 @@ def _adopt_checkpoint(
 
     model, tokenizer = load_classifier(checkpoint), load_tokenizer(checkpoint)
     labels = label_names(checkpoint)
-    length = max_length or _limit(
-        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)
-    )
+    config = model.config.to_dict()
+    _check_task(Path(checkpoint), config, labels)
+    length = _limit(max_length or tokenizer.model_max_length, _positions(config))
     if length is None:
         raise _no_length(Path(checkpoint))
+    if max_length is not None and length != max_length:
+        raise AdoptError(f"max_length = {max_length}, and the model takes 3 to {length}")
     own: dict[str, Any] = {"labels": labels, "max_length": length}
     own["recipe"] = {"adopted": {"runtime": runtime}}
     if runtime == "torch":
@@ -164,9 +171,7 @@ def _exported(model: Any, tokenizer: Any, result: Path, own: dict[str, Any]) -> 
     with TemporaryDirectory() as work:
         save_torch(model, tokenizer, Path(work), **own)
         export_onnx(model, result / MODEL_NAME, ExportSettings())
-        for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, CONFIG_NAME):
-            if Path(work, name).is_file():
-                shutil.copy(Path(work, name), result)
+        copy_loading_files(Path(work), result)
         opset, ir_version = versions(result / MODEL_NAME)
         manifest = msgspec.structs.replace(
             read_manifest(Path(work)),
@@ -215,16 +220,41 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(names[str(place)]) for place in ids)
 
 
+def _check_task(folder: Path, config: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Refuse a model of another task: its scores would be read as those of one label."""
+    problem = config.get("problem_type")
+    if problem in OTHER_PROBLEMS or len(labels) < 2:
+        told = f"problem_type {problem!r}" if problem in OTHER_PROBLEMS else f"{len(labels)} label"
+        raise AdoptError(
+            f"{folder / CONFIG_NAME} has {told}: this suite judges classifiers that answer one of "
+            "two or more labels a text"
+        )
+
+
 def _max_length(folder: Path, config: dict[str, Any], given: int | None) -> int:
+    most = _positions(config)
     if given is not None:
+        if given < 3 or (most is not None and given > most):
+            raise AdoptError(
+                f"max_length = {given}, and the model takes 3 to {most or 'so many as it likes'}"
+            )
         return given
     tokenizer = {}
     if (folder / TOKENIZER_CONFIG_NAME).is_file():
         tokenizer = _json(folder / TOKENIZER_CONFIG_NAME, "Save the tokenizer again.")
-    found = _limit(tokenizer.get("model_max_length"), config.get("max_position_embeddings"))
+    found = _limit(tokenizer.get("model_max_length"), _positions(config))
     if found is None:
         raise _no_length(folder)
     return found
+
+
+def _positions(config: Mapping[str, Any]) -> int | None:
+    """Positions that are for tokens; some families count them from behind that of padding."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return None
+    offset = config.get("model_type") in COUNTED_BEHIND_PADDING
+    return positions - (int(config.get("pad_token_id") or 0) + 1 if offset else 0)
 
 
 def _limit(*values: Any) -> int | None:

@@ -31,8 +31,7 @@ classifier = Classifier("this folder")
 classifier.predict(["a text"])  # [(label, probability)]
 ```
 
-`optimum` (`ORTModelForSequenceClassification`) and `transformers.pipeline` load it too. They leave
-out what the manifest adds to the logits: temperature {manifest.temperature:.3g}{bias}.
+{_others(manifest, bias)}
 
 - {manifest.parameters:,} parameters, quantized by `{manifest.quantization}`;
   {manifest.size_bytes:,} bytes
@@ -46,3 +45,15 @@ Made from (SHA-256):
 
 Made with {libraries}. The recipe and every file's digest are in `manifest.json`.
 """
+
+
+def _others(manifest: Manifest, bias: str) -> str:
+    """What other libraries make of the bundle."""
+    student = manifest.recipe.get("student")
+    if isinstance(student, dict) and student.get("shape") == "static":
+        return "Other libraries do not know its type: `optimize` alone loads it."
+    return (
+        "`optimum` (`ORTModelForSequenceClassification`) and `transformers.pipeline` load it too. "
+        "They leave\nout what the manifest adds to the logits: temperature "
+        f"{manifest.temperature:.3g}{bias}."
+    )

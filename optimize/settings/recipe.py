@@ -54,7 +54,9 @@ VARIANTS = (
 )
 UNDISTILLED = "student-undistilled"
 # Names that a run itself gives.
-TAKEN = frozenset({*VARIANTS, UNDISTILLED, "baseline", "control", "data"})
+TAKEN = frozenset(
+    {*VARIANTS, UNDISTILLED, "baseline", "control", "data", "run", "result", "settings", "splits"}
+)
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 WORKLOADS = {
     "short": Workload(quantiles=(0.0, 0.1)),

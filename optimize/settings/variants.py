@@ -17,8 +17,7 @@ class VariantSettings(Table):
     """A model of one's own; one of ``model``, ``python`` and ``trained`` says which.
 
     Attributes:
-        model: folder of a bundle, of an ONNX model that optimum wrote, or of a checkpoint; for the
-            last a Hub id will do.
+        model: folder of a bundle, of an ONNX model that optimum wrote, or of a checkpoint.
         runtime: what a checkpoint runs on: ``torch`` as it is, or ``onnx``, to which it is
             exported here.
         max_length: longest input in tokens; by default what the model's own files say.
@@ -60,6 +59,6 @@ class VariantSettings(Table):
     @classmethod
     def _inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name.startswith("/") or ".." in name.split("/") or "\\" in name or not name:
-                raise ValueError(f"files: {name!r} must be relative to path, and inside of it")
+            if not name or name in {".", ".."} or "/" in name or "\\" in name:
+                raise ValueError(f"files: {name!r} must lie in path itself, in no folder of it")
         return value

@@ -128,3 +128,13 @@ def test_the_command(bundle, tiny_kit, capsys):
     assert "\trefund" in capsys.readouterr().out
     assert main(["predict", "--timeout", "3", str(bundle(endless())), "refund"]) == 1
     assert "took more than 3 s" in capsys.readouterr().err
+
+
+def test_a_module_in_the_folder_that_one_stands_in_does_not_run(tiny_kit, tmp_path, monkeypatch):
+    """A downloaded bundle may lie beside a file that is named as one of Python's own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("queue.py", "numpy.py", "runpy.py"):
+        (tmp_path / name).write_text("from pathlib import Path\nPath('ran').touch()\n")
+    with guarded(tiny_kit / "student-int8") as guard:
+        assert guard.predict("refund").label
+    assert not (tmp_path / "ran").exists()

@@ -137,10 +137,12 @@ def test_a_file_that_is_not_the_manifests_is_refused(hub, tmp_path):
 
 def test_a_repository_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(BundleError, match="no such bundle could be had from the Hub"):
-        folder_of("owner/absent-of-the-test", None)
+    with pytest.raises(BundleError, match="could be had from the Hub"):
+        folder_of("owner/absent-of-the-test", "main")
     with pytest.raises(BundleError, match="a revision is for a repository"):
         folder_of(tmp_path, "main")
+    # Without a revision nothing is fetched: a folder that is not there stays one.
+    assert folder_of("owner/absent-of-the-test", None) == Path("owner/absent-of-the-test")
     assert folder_of(tmp_path / "a" / "b" / "c", None) == tmp_path / "a" / "b" / "c"
 
 

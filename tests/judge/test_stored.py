@@ -107,7 +107,8 @@ def test_further_runs_of_the_same_models_are_kept(stored, tmp_path, report):
     if report.verdict != "pass":
         pytest.skip("this machine was too busy for the run to be decided")
     target, again = tmp_path / "baseline.json", tmp_path / "again.json"
-    write_json(report, again)
+    timing = report.timing.model_copy(update={"seconds": report.timing.seconds + 1})
+    write_json(report.model_copy(update={"timing": timing}), again)
     assert main(["baseline", "save", str(stored), str(again), "--out", str(target)]) == 0
     kept = read_report(target)
     assert [run.series.keys() for run in kept.runs] == [report.timing.series.keys()]
@@ -118,6 +119,8 @@ def test_a_run_of_other_weights_is_no_further_run(report):
     other = report.model_copy(update={"variants": report.variants | {"student-int8": facts}})
     with pytest.raises(StoredError, match="student-int8: not of the same weights"):
         together({"a": report, "b": other})
+    with pytest.raises(StoredError, match="it is the same run"):
+        together({"a": report, "b": report})
 
 
 @pytest.mark.parametrize("arguments", [[], ["report.json", "--runs", "2"]])
@@ -154,6 +157,8 @@ def test_schema_4_is_read_by_its_own_digest(report, tmp_path):
     path = tmp_path / "report.json"
     path.write_text(f'{text[:-1]},"content_sha256":"{digest}"}}\n', encoding="utf-8")
     assert read_report(path).runs == ()
+    write_json(read_report(path), tmp_path / "again.json")
+    assert read_report(tmp_path / "again.json").schema_version == 5
     path.write_text(path.read_text().replace('"mode":"quick"', '"mode":"full"'))
     with pytest.raises(StoredError, match="was changed"):
         read_report(path)

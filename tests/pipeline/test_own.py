@@ -1,11 +1,13 @@
 """``[variants.NAME]``: one table for what is built here and what is there already."""
 
 import json
+import sys
 
 import pytest
 
 from optimize import settings
-from optimize.judge.kit import read_kit
+from optimize.judge.duet import duet
+from optimize.judge.kit import KitError, read_kit
 from optimize.judge.request import JudgedRun, Request
 from optimize.pipeline.runner import build
 from optimize.quantize.adopt import AdoptError
@@ -107,7 +109,9 @@ def test_a_strangers_kit_is_judged_without_running_its_code(project, tmp_path, m
         ("[variants.x]\n", "give one of model, python, trained, not none of them"),
         ('[variants.x]\nmodel = "a"\npython = "b:c"\n', "not model and python"),
         ('[variants.x]\npython = "b"\n', "is not MODULE:FACTORY"),
-        ('[variants.x]\npython = "b:c"\nfiles = ["../x"]\n', "inside of it"),
+        ('[variants.x]\npython = "b:c"\nfiles = ["../x"]\n', "must lie in path itself"),
+        ('[variants.x]\npython = "b:c"\nfiles = ["a/x"]\n', "must lie in path itself"),
+        ('[variants.run]\nmodel = "a"\n', "has a name that is taken"),
         ('[variants.student-int8]\nmodel = "a"\n', "has a name that is taken"),
         ('[variants."a b"]\nmodel = "a"\n', "variants"),
     ],
@@ -138,3 +142,32 @@ def test_word_counts_stand_beside(project, tmp_path):
     kit, report = judged(project, tmp_path, overrides=changes)
     assert kit.variants["tf-idf"].manifest.format == "linear"
     assert report.scores["test"]["tf-idf"].accuracy > 0.8
+
+
+def test_a_control_whose_code_is_not_trusted_does_not_run_either(project, tmp_path):
+    """The control is a second worker of a variant: what must not run, must not run there."""
+    chosen, _ = settings.load("recipe.toml", project, ('judge.control="rules"',))
+    kit = build(chosen, print, tmp_path / "cache")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(KitError, match=r"judge\.control 'rules' is not measurable: its code"):
+        JudgedRun(Request(project=elsewhere, kit=kit, quick=True), build).judge(print)
+
+
+def test_a_bundle_that_is_code_is_refused_by_every_door(project, tmp_path):
+    chosen, _ = settings.load("recipe.toml", project)
+    kit = read_kit(build(chosen, print, tmp_path / "cache"))
+    code = kit.variants["rules"].folder
+    with pytest.raises(KitError, match="is Python code"):
+        kit.with_bundle(code, "shipped")
+    assert kit.with_bundle(code, "baseline", own=True).variants["baseline"].missing is None
+    with pytest.raises(KitError, match="is Python code"):
+        duet(code, [sys.executable, sys.executable], kit=kit.folder, tell=print)
+
+
+def test_code_leaves_nothing_in_its_folder(project, tmp_path, monkeypatch):
+    """Where Python writes compiled modules, as it does unless it is told not to."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    kit, report = judged(project, tmp_path)
+    assert report.variants["rules"].missing is None
+    assert not list(kit.folder.rglob("__pycache__"))

@@ -96,7 +96,25 @@ def labels_from_one(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def with_values(**values):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | values))
+
+    return change
+
+
 FAULTS = {
+    "several labels a text": (
+        with_values(problem_type="multi_label_classification"),
+        "one of two or more labels a text",
+    ),
+    "one label": (with_values(id2label={"0": "LABEL_0"}), "has 1 label"),
+    "fewer positions than asked for": (with_values(max_position_embeddings=16), "takes 3 to 16"),
+    "positions from behind padding": (
+        with_values(max_position_embeddings=33, model_type="roberta", pad_token_id=1),
+        "takes 3 to 31",
+    ),
     "no labels": (without("id2label"), "has no id2label"),
     "labels that count from 1": (labels_from_one, "counted from 0 to 2"),
     "no configuration": (lambda f: (f / "config.json").unlink(), r"config\.json is missing"),

@@ -4,14 +4,14 @@
 set -euo pipefail
 
 file=$1
-marker=$(head -n 1 "$file")
 if [[ ! -s "$file" ]]; then
   echo "gate: $file is not there: the run ended before a verdict" >&2
   exit 1
 fi
-# The first comment that begins with the marker, and that this token may edit.
+marker=$(head -n 1 "$file")
+# The first comment of this action's own: whoever can write a comment could write the marker too.
 found=$(gh api --paginate "repos/$GITHUB_REPOSITORY/issues/$NUMBER/comments" \
-  --jq ".[] | select(.body | startswith(\"$marker\")) | .id" | head -n 1)
+  --jq ".[] | select(.user.login == \"github-actions[bot]\" and (.body | startswith(\"$marker\"))) | .id" | head -n 1)
 if [[ -n "$found" ]]; then
   gh api --method PATCH "repos/$GITHUB_REPOSITORY/issues/comments/$found" --field "body=@$file" >/dev/null
 else

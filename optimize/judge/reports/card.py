@@ -67,6 +67,9 @@ def _metadata(manifest: Manifest, name: str, report: Report | None, scores: Scor
 
 def _what_plain_libraries_leave_out(manifest: Manifest) -> str:
     rule = manifest.out_of_scope
+    student = manifest.recipe.get("student")
+    if isinstance(student, dict) and student.get("shape") == "static":
+        return "Other libraries do not know its type: `optimize` alone loads it."
     bias = f" and a bias of {rule.bias:+.3g} for “{for_markdown(rule.label)}”" if rule else ""
     return (
         "`optimum` and `transformers.pipeline` load it too, and leave out what the manifest adds "

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 
 CHUNK_BYTES = 1 << 16
+CLOSE_S = 2.0
 
 
 class LinesError(RuntimeError):
@@ -51,7 +52,8 @@ class Lines:
         self._chunks: queue.Queue[bytes] = queue.Queue(maxsize=1)
         self._left = b""
         self._closed = False
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def send(self, content: bytes, deadline: Deadline) -> None:
         """Write; a child that reads nothing is given up, also where a pipe holds less.
@@ -103,9 +105,14 @@ class Lines:
         self._closed = True
         with suppress(queue.Empty):
             self._chunks.get_nowait()  # the listener may wait for room
-        for pipe in (self._input, self._output):
+        with suppress(OSError, ValueError):
+            self._input.close()
+        self._listener.join(CLOSE_S)
+        # A process that the child left behind may hold the other end, and reading goes on: to close
+        # what is being read would wait for that.
+        if not self._listener.is_alive():
             with suppress(OSError, ValueError):
-                pipe.close()
+                self._output.close()
 
     def _listen(self) -> None:
         chunk = b"-"

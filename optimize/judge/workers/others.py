@@ -64,6 +64,7 @@ class PythonClassifier:
         self._name = str(self._manifest.recipe["python"])
         self._position = {label: place for place, label in enumerate(self._manifest.labels)}
         module, _, factory = self._name.partition(":")
+        sys.dont_write_bytecode = True  # a later check would find it in the folder
         sys.path.insert(0, str(folder.resolve()))
         try:
             make = getattr(importlib.import_module(module), factory)

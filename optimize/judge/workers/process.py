@@ -205,6 +205,8 @@ def child_environment(python: str, threads: int) -> dict[str, str]:
         **counts,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # A variant's folder holds what its manifest lists, and no compiled module beside it.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     before = environment.pop("PYTHONPATH", "")
     if python == sys.executable:

@@ -31,6 +31,8 @@ from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
 PROTOCOL = 1
+# Libraries whose versions a verdict may hang on.
+ABOUT = ("onnxruntime", "tokenizers", "numpy", "torch", "transformers", "sklearn", "scipy")
 # Calls before the first block: so many at least, and this share of the time that they may take.
 LEAST_CALLS = 3
 LEAST_WARM_SHARE = 0.25
@@ -123,7 +125,8 @@ class Worker:
         try:
             return {
                 "ns": self._timed(name, offset, calls),
-                "waited_s": run_queue_wait_s() - waited,
+                # A thread that has waited may end meanwhile, and its waits with it.
+                "waited_s": max(0.0, run_queue_wait_s() - waited),
                 "ran_s": time.process_time() - ran,
             }
         finally:
@@ -205,7 +208,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 def _about() -> dict[str, Any]:
     """Versions of what answers here."""
     about = {"python": platform.python_version()}
-    for library in ("onnxruntime", "tokenizers", "numpy", "torch", "transformers"):
+    for library in ABOUT:
         module = sys.modules.get(library)
         if module is not None:
             about[library] = str(module.__version__)
