@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 PACKAGE = "package:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# What a tokenizer is read from: one of these, whatever its family.
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.*", "*.model", "spiece.*", "sentencepiece*", "*.tiktoken",
+    "tokenizer.*.json", "*merges.txt",
+)  # fmt: skip
 # Heads and poolers, which fine-tuning makes anew.
 NEW_WEIGHTS = ("classifier", "score", "pooler", "pre_classifier", "head", "summary", "logits_proj")
 
@@ -114,6 +119,7 @@ def load_tokenizer(checkpoint: str, revision: str | None = None) -> PreTrainedTo
     """
     from transformers import AutoTokenizer
 
+    _check_tokenizer_files(checkpoint)
     tokenizer = _pretrained(AutoTokenizer, checkpoint, revision, use_fast=True)
     if not tokenizer.is_fast:
         raise CheckpointError(
@@ -126,6 +132,16 @@ def load_tokenizer(checkpoint: str, revision: str | None = None) -> PreTrainedTo
         names = [name for name in tokenizer.model_input_names if name in taken]
         tokenizer.model_input_names = names
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_tokenizer_files(checkpoint: str) -> None:
+    """Refuse a folder without a tokenizer, of which transformers 5 makes an empty one."""
+    folder = Path(locate(checkpoint))
+    if folder.is_dir() and not any(any(folder.glob(name)) for name in TOKENIZER_FILES):
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} has no tokenizer (there: {_names_in(folder)}); save it "
+            "beside the model: AutoTokenizer.from_pretrained(…).save_pretrained"
+        )
 
 
 def _taken_by_forward(checkpoint: str, revision: str | None) -> frozenset[str]:

@@ -199,3 +199,12 @@ def test_every_loader_of_a_checkpoint_refuses_its_code():
         trusted = given.get("trust_remote_code")
         assert isinstance(trusted, ast.Constant), name
         assert trusted.value is False, name
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tiny_backbone, tmp_path):
+    """transformers 5 makes an empty tokenizer of it, for which every word is unknown."""
+    folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match=r"has no tokenizer \(there: config\.json"):
+        checkpoint.load_tokenizer(str(folder))
