@@ -37,9 +37,9 @@ class Classifier:
     another process gets it pickled by its path.
 
     Args:
-        bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``; or
-            ``OWNER/NAME`` of a repository of the Hub that has them.
-        revision: commit, branch or tag of a repository; pin a commit.
+        bundle: folder with ``model.onnx``, ``tokenizer.json`` and ``manifest.json``; or with a
+            revision, ``OWNER/NAME`` of a repository of the Hub that has them.
+        revision: commit, branch or tag of the repository; pin a commit.
         threads: threads of one inference; by default, and at most, the cores that this process
             may use.
 

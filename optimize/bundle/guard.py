@@ -30,10 +30,12 @@ from optimize.bundle.remote import folder_of
 TIMEOUT_S = 30.0
 MEMORY_BYTES = 4 << 30
 LAST_WORDS = 400
-# With `-m` the folder that one stands in comes first on Python's path, and may be the stranger's.
+# The folder that one stands in comes first on Python's path, and may be the stranger's: it is taken
+# off before anything is imported that is no part of the interpreter itself.
 START = f"""
-import runpy, sys
+import sys
 sys.path[:] = [path for path in sys.path if path]
+import runpy
 runpy.run_module({__name__!r}, run_name="__main__")
 """
 

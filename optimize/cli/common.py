@@ -6,11 +6,12 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimize.escape import for_terminal
 
 if TYPE_CHECKING:
+    from optimize.judge.request import Request
     from optimize.settings.recipe import Settings
 
 
@@ -23,6 +24,19 @@ def settings_of(arguments: argparse.Namespace) -> tuple[Settings, str]:
     from optimize import settings
 
     return settings.load(arguments.recipe, Path.cwd(), arguments.overrides)
+
+
+def request_of(arguments: argparse.Namespace, **more: Any) -> Request:
+    """What a command asks to be judged; ``more`` are the fields that not every command has."""
+    from optimize.judge.request import Request
+
+    return Request(
+        project=Path.cwd(),
+        recipe=arguments.recipe,
+        overrides=tuple(arguments.overrides),
+        quick=arguments.quick,
+        **more,
+    )
 
 
 class Teller:

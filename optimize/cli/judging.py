@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.cli.common import EXIT_CODES, Teller, exit_code
+from optimize.cli.common import EXIT_CODES, Teller, exit_code, request_of
 from optimize.escape import for_markdown
 
 if TYPE_CHECKING:
@@ -96,19 +95,12 @@ def save_baseline(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace, number: int) -> Report:
-    from optimize.judge.request import JudgedRun, Request
+    from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
-    request = Request(
-        project=Path.cwd(),
-        recipe=arguments.recipe,
-        overrides=tuple(arguments.overrides),
-        kit=arguments.kit,
-        quick=arguments.quick,
-    )
     teller = Teller()
     teller(f"run {number} of {arguments.runs}")
-    _, report = JudgedRun(request, build).judge(teller)
+    _, report = JudgedRun(request_of(arguments, kit=arguments.kit), build).judge(teller)
     return report
 
 

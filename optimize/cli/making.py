@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from optimize.bundle.manifest import KIT_NAME
-from optimize.cli.common import Teller, exit_code, settings_of
+from optimize.cli.common import Teller, exit_code, request_of, settings_of
 from optimize.escape import lines_for_terminal
 
 if TYPE_CHECKING:
@@ -24,16 +24,10 @@ COST_TEXTS = 1000  # whose tokens are counted for the cost
 def run(arguments: argparse.Namespace) -> int:
     """Build, judge, and write the report."""
     from optimize.judge.reports.render import terminal, write_report
-    from optimize.judge.request import JudgedRun, Request
+    from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
-    request = Request(
-        project=Path.cwd(),
-        recipe=arguments.recipe,
-        overrides=tuple(arguments.overrides),
-        baseline=arguments.baseline,
-        quick=arguments.quick,
-    )
+    request = request_of(arguments, baseline=arguments.baseline)
     _, report = JudgedRun(request, build).judge(Teller())
     write_report(report, arguments.out)
     width = shutil.get_terminal_size((160, 24)).columns

@@ -133,6 +133,7 @@ def test_the_command(bundle, tiny_kit, capsys):
 def test_a_module_in_the_folder_that_one_stands_in_does_not_run(tiny_kit, tmp_path, monkeypatch):
     """A downloaded bundle may lie beside a file that is named as one of Python's own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)  # it would take the folder off anyway
     for name in ("queue.py", "numpy.py", "runpy.py"):
         (tmp_path / name).write_text("from pathlib import Path\nPath('ran').touch()\n")
     with guarded(tiny_kit / "student-int8") as guard:
