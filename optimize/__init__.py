@@ -2,8 +2,8 @@
 
 from optimize.bundle.classifier import Classifier
 from optimize.bundle.folder import BundleError
-from optimize.bundle.manifest import Prediction
+from optimize.bundle.manifest import LabelSet, Prediction
 
-__all__ = ["BundleError", "Classifier", "Prediction", "__version__"]
+__all__ = ["BundleError", "Classifier", "LabelSet", "Prediction", "__version__"]
 
 __version__ = "0.1.0"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from optimize.bundle.encoder import INPUTS, Batch, TextEncoder
 from optimize.bundle.folder import MODEL_NAME, BundleError, checked_bytes, read_manifest
 from optimize.bundle.fork import survive_fork
-from optimize.bundle.manifest import Manifest, Prediction
+from optimize.bundle.manifest import DEFAULT_THRESHOLD, LabelSet, Manifest, Prediction
 from optimize.bundle.remote import folder_of
 from optimize.bundle.session import checked_facts, open_session
-from optimize.bundle.texts import checked_texts
+from optimize.bundle.texts import Text, checked_texts
 from optimize.machine import available_cores
 
 Logits = NDArray[np.float32]
@@ -31,6 +31,9 @@ class AnswerError(BundleError):
 
 class Classifier:
     """An ONNX text classifier read from a bundle folder.
+
+    A text is a string; where the bundle takes pairs (``manifest.text_pair``), two strings, as
+    ``(first, second)``.
 
     Safe to share between threads: onnxruntime sessions and tokenizers are, and nothing else
     changes after construction. A process that was forked opens the bundle again at its first use;
@@ -110,9 +113,17 @@ class Classifier:
         return self.manifest.labels
 
     def predict(
-        self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+        self, texts: Iterable[Text], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> list[Prediction]:
-        """The most probable label of each text, with its probability."""
+        """The most probable label of each text, with its probability.
+
+        Raises:
+            TypeError: the bundle gives a text several labels, or an element is no text.
+        """
+        if self.manifest.multi_label:
+            raise TypeError(
+                f"{self._folder} gives a text several labels, or none: ask predict_sets()"
+            )
         probabilities = self.predict_proba(texts, batch_size=batch_size)
         best = probabilities.argmax(axis=1)
         return [
@@ -120,13 +131,32 @@ class Classifier:
             for label, row in zip(best, probabilities, strict=True)
         ]
 
+    def predict_sets(
+        self, texts: Iterable[Text], *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> list[LabelSet]:
+        """The labels of each text, with their probabilities; one where a text has only one."""
+        if not self.manifest.multi_label:
+            found = self.predict(texts, batch_size=batch_size)
+            return [LabelSet((each.label,), (each.probability,)) for each in found]
+        rows = self.predict_proba(texts, batch_size=batch_size)
+        return [
+            LabelSet(
+                tuple(self.labels[label] for label in given),
+                tuple(float(row[label]) for label in given),
+            )
+            for row, given in zip(rows, given_labels(rows, self.manifest), strict=True)
+        ]
+
     def predict_proba(
-        self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+        self, texts: Iterable[Text], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> Logits:
-        """Probability of every label for each text, shape (texts, labels)."""
+        """Probability of every label for each text, shape (texts, labels).
+
+        A row sums to 1, but where a text may have several labels: each is then asked for alone.
+        """
         return probabilities(self.logits(texts, batch_size=batch_size), self.manifest)
 
-    def logits(self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
+    def logits(self, texts: Iterable[Text], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Logits:
         """Raw scores before bias, temperature and softmax, shape (texts, labels).
 
         Texts of similar length share a batch, so little is spent on padding. Under dynamic INT8
@@ -135,15 +165,15 @@ class Classifier:
 
         Raises:
             AnswerError: the model fails, or its scores are not finite.
-            TypeError: an element is no string; names its position.
+            TypeError: an element is no string, or no pair of them; names its position.
             ValueError: one holds half a character, or ``batch_size`` is below 1.
         """
-        texts = checked_texts(texts)
+        checked = checked_texts(texts, pairs=self.manifest.text_pair)
         if self._process != os.getpid():
             # A fork has the session and none of its threads, for which it would wait for ever.
             self._session, self._process = self._opened(), os.getpid()
-        scores = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for rows, batch in self.encoder.batches(texts, batch_size):
+        scores = np.empty((len(checked), len(self.labels)), dtype=np.float32)
+        for rows, batch in self.encoder.batches(checked, batch_size):
             scores[rows] = self._answer(batch)
         return scores
 
@@ -186,11 +216,31 @@ def _bounded(threads: int | None) -> int:
 
 def probabilities(logits: Logits, manifest: Manifest) -> Logits:
     """Logits to probabilities by the manifest's out-of-scope bias and temperature."""
+    if manifest.multi_label:
+        return sigmoid(logits / np.float32(manifest.temperature))
     rule = manifest.out_of_scope
     if rule is not None and rule.bias:
         logits = logits.copy()
         logits[:, manifest.labels.index(rule.label)] += np.float32(rule.bias)
     return softmax(logits / np.float32(manifest.temperature))
+
+
+def given_labels(probabilities: Logits, manifest: Manifest) -> list[tuple[int, ...]]:
+    """Class ids that each text is given: those above their thresholds.
+
+    Args:
+        probabilities: shape (texts, labels), of a model that gives several labels a text.
+        manifest: has the thresholds.
+    """
+    thresholds = manifest.thresholds or (DEFAULT_THRESHOLD,) * len(manifest.labels)
+    above = probabilities > np.asarray(thresholds, dtype=np.float32)
+    return [tuple(np.flatnonzero(row).tolist()) for row in above]
+
+
+def sigmoid(logits: Logits) -> Logits:
+    """Element-wise logistic function; ``exp`` is only taken of what is at most 0."""
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), dtype=np.float32)
 
 
 def softmax(logits: Logits) -> Logits:

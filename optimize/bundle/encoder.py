@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from optimize.bundle.folder import TOKENIZER_NAME, BundleError, checked_bytes
 from optimize.bundle.manifest import Manifest
-from optimize.bundle.texts import checked_texts
+from optimize.bundle.texts import Text, checked_texts, parted
 
 # What a model may be fed with.
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
@@ -29,6 +29,7 @@ class TextEncoder:
         """
         from tokenizers import Tokenizer
 
+        self._pairs = manifest.text_pair
         content = checked_bytes(folder, TOKENIZER_NAME, manifest)
         try:
             self._tokenizer = Tokenizer.from_str(content.decode("utf-8"))
@@ -46,17 +47,18 @@ class TextEncoder:
             max_length=manifest.max_length, direction=cut.get("direction", "right")
         )
 
-    def batches(self, texts: Sequence[str], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
+    def batches(self, texts: Sequence[Text], batch_size: int) -> Iterator[tuple[list[int], Batch]]:
         """Yield (positions in ``texts``, arrays of shape (batch, longest)) by rising length.
 
         Raises:
-            TypeError: an element is no string; a pair would be taken for two.
+            TypeError: an element is no string, or where the model takes pairs, no pair.
             ValueError: one holds half a character, or ``batch_size`` is below 1.
         """
-        texts = checked_texts(texts)
+        checked = checked_texts(texts, pairs=self._pairs)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        encodings = self._tokenizer.encode_batch(texts)
+        inputs: Any = [parted(text) for text in checked] if self._pairs else checked
+        encodings = self._tokenizer.encode_batch(inputs)
         order = sorted(range(len(encodings)), key=lambda row: len(encodings[row].ids))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

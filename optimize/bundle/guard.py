@@ -24,8 +24,9 @@ from typing import IO, Any
 
 from optimize.bundle.classifier import AnswerError, Classifier
 from optimize.bundle.folder import BundleError
-from optimize.bundle.manifest import Prediction
+from optimize.bundle.manifest import LabelSet
 from optimize.bundle.remote import folder_of
+from optimize.bundle.texts import Text
 
 TIMEOUT_S = 30.0
 MEMORY_BYTES = 4 << 30
@@ -80,12 +81,13 @@ class Guard:
         self._answers: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def predict(self, text: str) -> Prediction:
-        """The most probable label of one text.
+    def predict(self, text: Text) -> LabelSet:
+        """The labels of one text, or pair of texts.
 
         Raises:
             AnswerError: the bundle has none; see :meth:`Classifier.logits`.
             GuardError: it passed a limit.
+            TypeError: it is no pair, and the bundle takes pairs; or the other way round.
             ValueError: the text holds half a character.
         """
         pipe = self._child.stdin
@@ -93,7 +95,7 @@ class Guard:
             if pipe is not None:
                 pipe.write(json.dumps(text).encode() + b"\n")
                 pipe.flush()
-        return Prediction(*self.read("answering a text"))
+        return LabelSet(*map(tuple, self.read("answering a text")))
 
     def read(self, doing: str) -> Any:
         """The next answer, while the child does what ``doing`` says."""
@@ -127,17 +129,20 @@ class Guard:
         return f"Its last words: {words}" if words else ""
 
 
-ERRORS: dict[str, type[ValueError]] = {
+ERRORS: dict[str, type[ValueError | TypeError]] = {
     "answer": AnswerError,
     "bundle": BundleError,
     "text": ValueError,
+    "type": TypeError,
 }
 
 
 def _kind(error: Exception) -> str:
     if isinstance(error, AnswerError):
         return "answer"
-    return "bundle" if isinstance(error, BundleError | MemoryError) else "text"
+    if isinstance(error, BundleError | MemoryError):
+        return "bundle"
+    return "type" if isinstance(error, TypeError) else "text"
 
 
 def _limit_memory(most: int) -> None:
@@ -168,9 +173,9 @@ def _serve(bundle: str, memory_bytes: int) -> None:
         say(**_answer(classifier, json.loads(line)))
 
 
-def _answer(classifier: Classifier, text: str) -> dict[str, Any]:
+def _answer(classifier: Classifier, text: Text) -> dict[str, Any]:
     try:
-        return {"value": classifier.predict([text])[0]}
+        return {"value": classifier.predict_sets([text])[0]}
     except (ValueError, TypeError, MemoryError) as error:
         words = str(error) or "its memory does not suffice to answer"
         return {"error": words, "kind": _kind(error)}

@@ -5,7 +5,10 @@ History of the schema versions:
 * bundle 1: first version.
 * bundle 2: the out-of-scope rule (``out_of_scope``); later also the formats ``python`` and
   ``linear``, which are no bundles and only a kit's variants.
+* bundle 3: several labels a text (``problem_type``, ``thresholds``) and pairs of texts
+  (``text_pair``).
 * kit 1: first version.
+* kit 2: several labels a text, and pairs of texts.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from optimize.disk import read_regular
+from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
-BUNDLE_SCHEMAS = (1, 2)
-KIT_SCHEMAS = (1,)
+BUNDLE_SCHEMAS = (1, 2, 3)
+KIT_SCHEMAS = (1, 2)
 MANIFEST_NAME = "manifest.json"
 KIT_NAME = "kit.json"
 # Beyond these, logits of the usual size overflow float32, or every answer is the same.
@@ -44,6 +48,22 @@ class Prediction(NamedTuple):
 
     label: str
     probability: float
+
+
+class LabelSet(NamedTuple):
+    """One answer of a classifier that gives a text several labels, or none.
+
+    Attributes:
+        labels: names of the labels that are above their thresholds, in the model's order.
+        probabilities: of each, in [0, 1].
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+# Above it a label is given, where nothing else was fitted.
+DEFAULT_THRESHOLD = 0.5
 
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +147,11 @@ class Manifest(Record, frozen=True, kw_only=True):
         opset: ONNX opset of the default domain (``onnx`` only).
         ir_version: ONNX IR version (``onnx`` only).
         quantization: name of the INT8 recipe, or ``None`` for fp32.
-        temperature: the logits are divided by it before the softmax.
+        problem_type: ``single_label_classification``: softmax, and the most probable label; or
+            ``multi_label_classification``: a sigmoid a label, and all that are above a threshold.
+        text_pair: whether an input is a pair of texts.
+        temperature: the logits are divided by it before the softmax or sigmoid.
+        thresholds: of each label's probability, where a text has several; ``None`` is 0.5 for all.
         out_of_scope: a bias added to one label's logit before that; ``None`` adds none.
         files: every file of the folder but the manifest and the model card.
         inputs: digests of what the model was made from (data, teacher, student).
@@ -135,7 +159,7 @@ class Manifest(Record, frozen=True, kw_only=True):
         recipe: the settings that it was built with.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     format: Literal["onnx", "torch", "linear", "python"]
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     max_length: Annotated[int, Meta(gt=2)]  # the two special tokens, and one of the text
@@ -143,7 +167,10 @@ class Manifest(Record, frozen=True, kw_only=True):
     opset: int | None = None
     ir_version: int | None = None
     quantization: str | None = None
+    problem_type: ProblemType = SINGLE_LABEL
+    text_pair: bool = False
     temperature: Annotated[float, Meta(gt=0)] = 1.0
+    thresholds: tuple[Annotated[float, Meta(ge=0, le=1)], ...] | None = None
     out_of_scope: OutOfScope | None = None
     files: dict[str, FileEntry]
     inputs: dict[str, str] = {}
@@ -162,8 +189,21 @@ class Manifest(Record, frozen=True, kw_only=True):
             )
         if self.out_of_scope is not None and self.out_of_scope.label not in self.labels:
             raise ValueError(f"out_of_scope.label {self.out_of_scope.label!r} is not one of labels")
+        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
+            raise ValueError(
+                f"thresholds has {len(self.thresholds)} values for {len(self.labels)} labels"
+            )
+        if not self.multi_label and self.thresholds is not None:
+            raise ValueError(f"thresholds are for problem_type {MULTI_LABEL!r} alone")
+        if self.multi_label and self.out_of_scope is not None:
+            raise ValueError("out_of_scope is for one label a text; here a text may have none")
         for path in self.files:
             _inside(path)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.problem_type == MULTI_LABEL
 
     @property
     def size_bytes(self) -> int:
@@ -180,15 +220,18 @@ class KitManifest(Record, frozen=True, kw_only=True):
         labels: class names; the label column of the split files holds these names.
         variants: folder of each variant, by the variant's name.
         manifests: SHA-256 of each variant's ``manifest.json``, which in turn holds its files'.
-        splits: JSON Lines file of each split, rows ``{"text": …, "label": …}``.
+        problem_type: one label a text, or several.
+        splits: JSON Lines file of each split, rows ``{"text": …, "label": …}``; where a text has
+            several, with ``labels``, a list; a pair has its second text in ``text_pair``.
         inputs: digests of what the kit was built from.
         libraries: versions of the libraries that built it.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     recipe: str
     settings: dict[str, Any]
     labels: tuple[str, ...]
+    problem_type: ProblemType = SINGLE_LABEL
     variants: dict[str, str]
     manifests: dict[str, str]
     splits: dict[str, str]

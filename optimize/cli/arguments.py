@@ -66,6 +66,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     adopt.add_argument(
         "--max-length", type=int, metavar="TOKENS", help="longest input; what its files say if not"
     )
+    adopt.add_argument("--pairs", action="store_true", help="an input is a pair of texts")
     adopt.set_defaults(run=runners["adopt"])
 
     cache = commands.add_parser("cache", help="show the stages in the cache, or prune them")

@@ -97,7 +97,12 @@ def adopt(arguments: argparse.Namespace) -> int:
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         result = Path(work, "bundle")
         result.mkdir()
-        manifest = adopt(arguments.model, result, max_length=arguments.max_length)
+        manifest = adopt(
+            arguments.model,
+            result,
+            max_length=arguments.max_length,
+            text_pair=arguments.pairs,
+        )
         result.rename(target)
     kind = "INT8" if manifest.quantization else "fp32"
     print(
@@ -147,7 +152,7 @@ def tune(arguments: argparse.Namespace) -> int:
     trials = front(study)
     for trial in trials:
         size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
-        print(f"trial {trial.number}: validation accuracy {trial.values[0]:.4f}{size}")
+        print(f"trial {trial.number}: validation score {trial.values[0]:.4f}{size}")
     own = arguments.recipe is None and has_project_settings(Path.cwd())
     base = None if own else arguments.recipe or DEFAULT_RECIPE
     arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
@@ -177,7 +182,7 @@ def check(arguments: argparse.Namespace) -> int:
     from optimize.models.fit import token_lengths
     from optimize.pipeline.cost import cost_of, measured_pace
 
-    lengths = partial(token_lengths, tokenizer)
+    lengths = partial(token_lengths, tokenizer, pairs=splits.pairs)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     tokens = lengths(splits.train.texts[:COST_TEXTS])
     pace = measured_pace(chosen, sum(tokens) / len(tokens))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from optimize.escape import for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
-    from optimize.bundle.manifest import Prediction
+    from optimize.bundle.manifest import LabelSet
+    from optimize.bundle.texts import Text
 
 
 def schema(arguments: argparse.Namespace) -> int:
@@ -45,12 +46,16 @@ def _schema_of(record: str) -> dict[str, Any]:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Label texts."""
+    from optimize.bundle.folder import read_manifest
+    from optimize.bundle.remote import folder_of
+
+    pairs = read_manifest(folder_of(arguments.bundle, None)).text_pair
     with _labeller(arguments) as label_of:
-        return _label_all(arguments.texts, label_of)
+        return _label_all(arguments.texts, label_of, pairs=pairs)
 
 
 @contextmanager
-def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[str], Prediction]]:
+def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[Text], LabelSet]]:
     """What labels one text: here, or in a process with limits."""
     if arguments.untrusted or arguments.timeout is not None:
         from optimize.bundle.guard import TIMEOUT_S, guarded
@@ -62,27 +67,42 @@ def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[str], Predict
 
     classifier = Classifier(arguments.bundle)
     # One by one, as the bundle was judged: a batch shares its INT8 scales.
-    yield lambda text: classifier.predict([text])[0]
+    yield lambda text: classifier.predict_sets([text])[0]
 
 
-def _label_all(texts: Sequence[str], label_of: Callable[[str], Prediction]) -> int:
+def _label_all(texts: Sequence[str], label_of: Callable[[Text], LabelSet], *, pairs: bool) -> int:
     from optimize.bundle.guard import GuardError
 
     code = 0
     for place, given in _texts_to_predict(texts):
         try:
             text = given.decode("utf-8") if isinstance(given, bytes) else given
-            label, probability = label_of(text)
+            found = label_of(_pair_of(text) if pairs else text)
         except GuardError:
             raise
-        except ValueError as error:  # not UTF-8, or half a character
+        except ValueError as error:  # not UTF-8, half a character, or no pair
             # The other lines are still answered.
             print(lines_for_terminal(f"optimize: {place}: {error}"), file=sys.stderr)
             code = 1
             continue
-        shown = for_terminal(f"{label}\t{probability:.4f}\t{text}").replace("\\x09", "\t")
+        labels = ", ".join(found.labels) or "none"
+        probabilities = ", ".join(f"{each:.4f}" for each in found.probabilities)
+        line = f"{labels}\t{probabilities}\t{text}"
+        shown = for_terminal(line).replace("\\x09", "\t")
         print(shown, flush=True)
     return code
+
+
+def _pair_of(text: str) -> tuple[str, str]:
+    """The two texts of a line.
+
+    Raises:
+        ValueError: there are not two.
+    """
+    first, tab, second = text.partition("\t")
+    if not tab:
+        raise ValueError("this bundle takes pairs: write two texts with a tab between them")
+    return first, second
 
 
 def _texts_to_predict(given: Sequence[str]) -> Iterator[tuple[str, str | bytes]]:

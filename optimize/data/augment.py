@@ -7,17 +7,19 @@ A student learns from what the teacher says of a text, not from whether the text
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from optimize.bundle.texts import PAIR_MARK, joined, parted
 from optimize.settings.training import AugmentKind
 
+Label = int | Sequence[int]
 DROP_SHARE = 0.2
 REPLACE_SHARE = 0.3
 
 
 def augmented(
     texts: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[Label],
     copies: int,
     seed: int,
     kinds: Sequence[AugmentKind] = ("drop", "swap", "within", "across"),
@@ -28,10 +30,11 @@ def augmented(
     ``drop`` leaves out words; ``swap`` swaps two neighbours; ``within`` joins the head of the text
     to the tail of another one of its class; ``across`` to that of any text, which lies between two
     classes or outside all; ``replace`` puts words in the place of others that mean nearly the same.
+    Of a pair both texts are edited, and it is joined by taking its second text from the other one.
 
     Args:
         texts: training texts.
-        labels: their class ids.
+        labels: their class ids, or lists of whether they have each label.
         copies: variations per text.
         seed: same texts, copies and seed, same result.
         kinds: of variation, taken in turn.
@@ -46,24 +49,29 @@ def augmented(
     if "replace" in kinds and copies and replacements is None:
         raise ValueError("variations of the kind 'replace' need replacements")
     rng = random.Random(seed)
-    by_label: dict[int, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     for text, label in zip(texts, labels, strict=True):
-        by_label.setdefault(int(label), []).append(text)
+        by_label.setdefault(str(label), []).append(text)
     made: dict[str, None] = {}  # a set that keeps its order
     for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
         for copy in range(copies):
             kind = kinds[(row + copy) % len(kinds)]  # all are used, however few are asked for
             if kind == "drop":
-                made[_dropped(text, rng)] = None
+                made[by_part(text, lambda part: _dropped(part, rng))] = None
             elif kind == "swap":
-                made[_swapped(text, rng)] = None
+                made[by_part(text, lambda part: _swapped(part, rng))] = None
             elif kind == "replace":
-                made[_replaced(text, replacements or {}, rng)] = None
+                made[by_part(text, lambda part: _replaced(part, replacements or {}, rng))] = None
             else:
-                others = by_label[int(label)] if kind == "within" else texts
+                others = by_label[str(label)] if kind == "within" else texts
                 made[_crossed(text, rng.choice(others), rng)] = None
     known = set(texts)
     return [text for text in made if text not in known]
+
+
+def by_part(text: str, edit: Callable[[str], str]) -> str:
+    """A text edited; of a pair, each of the two."""
+    return PAIR_MARK.join(edit(part) for part in text.split(PAIR_MARK))
 
 
 def _replaced(text: str, replacements: Mapping[str, Sequence[str]], rng: random.Random) -> str:
@@ -90,6 +98,8 @@ def _swapped(text: str, rng: random.Random) -> str:
 
 
 def _crossed(head: str, tail: str, rng: random.Random) -> str:
+    if PAIR_MARK in head and PAIR_MARK in tail:
+        return joined(parted(head)[0], parted(tail)[1])
     first, second = head.split(), tail.split()
     cut = rng.randint(1, len(first))
     return " ".join([*first[:cut], *second[rng.randrange(len(second)) :]])

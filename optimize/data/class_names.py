@@ -27,15 +27,27 @@ def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, Sequence[st
     with suppress(ValueError, TypeError, AttributeError, KeyError):
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {
-            column: feature["names"]
+            column: inner["names"]
             for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+            if isinstance(inner := _inner(feature), dict) and inner.get("_type") == "ClassLabel"
         }
     return {}
 
 
+def _inner(feature: Any) -> Any:
+    """What a feature holds, or its list; ``datasets`` writes a list in several ways."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return feature[0]
+    return feature.get("feature", feature) if isinstance(feature, dict) else feature
+
+
 def named(value: Any, names: Sequence[str] | None) -> Any:
-    """The name of a class id, or :class:`NoClass`; what has no names stays as it is."""
+    """The name of a class id, or :class:`NoClass`; what has no names stays as it is.
+
+    Of a list of ids, the list of names.
+    """
+    if names is not None and isinstance(value, list):
+        return [named(each, names) for each in value]
     if names is None or isinstance(value, str):
         return value
     if isinstance(value, int) and 0 <= value < len(names):

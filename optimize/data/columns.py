@@ -16,6 +16,18 @@ from optimize.data.tables import READERS, Reading, json_of, text_of
 
 # What columns and splits are commonly called.
 TEXT_NAMES = ("text", "utterance", "sentence", "query", "question", "message", "content", "review")
+# Two columns that make a pair of texts.
+PAIR_NAMES = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("query", "passage"),
+    ("question", "sentence"),
+    ("text", "text_pair"),
+)
 LABEL_NAMES = ("label", "intent", "category", "class", "target", "labels", "topic", "sentiment")
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -32,15 +44,19 @@ class Columns:
 
     Attributes:
         text: holds the texts.
+        pair: holds the second texts of pairs, where there are pairs.
         label: holds the labels.
         split: says which split a row is in, where one does.
         splits: what it calls each split, by our name.
+        several: whether labels are lists, so that a text may have several.
     """
 
     text: str
     label: str
+    pair: str | None = None
     split: str | None = None
     splits: Mapping[str, str] | None = None
+    several: bool = False
 
 
 def table_of(path: Path, form: str) -> Table:
@@ -66,8 +82,9 @@ def guess(table: Table, origin: str) -> Columns:
     """
     split, splits = _split_column(table)
     left = {name: values for name, values in table.items() if name != split and any(values)}
-    text = _named(left, TEXT_NAMES) or _longest(left)
-    labels = {name: values for name, values in left.items() if name != text}
+    text, pair = _pair(left)
+    text = text or _named(left, TEXT_NAMES) or _longest(left)
+    labels = {name: values for name, values in left.items() if name not in (text, pair)}
     label = _named(labels, LABEL_NAMES) or _fewest(labels)
     if text is None or label is None:
         raise DataError(
@@ -75,7 +92,17 @@ def guess(table: Table, origin: str) -> Columns:
             f"{'texts' if text is None else 'labels'}; write data.text_column and "
             "data.label_column by hand"
         )
-    return Columns(text, label, split, splits)
+    several = all(isinstance(value, list) for value in table[label])
+    return Columns(text, label, pair, split, splits, several)
+
+
+def _pair(table: Table) -> tuple[str | None, str | None]:
+    """Two columns of texts that are named as a pair, if there are."""
+    lowered = {name.casefold(): name for name in table}
+    for first, second in PAIR_NAMES:
+        if first in lowered and second in lowered:
+            return lowered[first], lowered[second]
+    return None, None
 
 
 def split_of(name: str) -> str | None:

@@ -6,9 +6,11 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from optimize.data.class_names import NoClass
+from optimize.problems import MULTI_LABEL
 
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 
@@ -24,12 +26,23 @@ def fault_of(label: Any) -> str:
         return _fault_of_float(label)
     if isinstance(label, list | tuple | dict):
         return (
-            f"label {label!r} is a {type(label).__name__}; one label a text is needed, and several "
-            "are not supported"
+            f"label {label!r} is a {type(label).__name__}; one label a text is needed. Where a "
+            f'text has several, set data.problem_type = "{MULTI_LABEL}"'
         )
     if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
         return f"label {label!r} is {type(label).__name__}; a name or a whole number is needed"
     return ""
+
+
+def fault_of_list(labels: Any) -> str:
+    """Why these are not the labels of a text that may have several, or none; or nothing."""
+    if not isinstance(labels, list | tuple):
+        return (
+            f"label {labels!r} is {type(labels).__name__}; with data.problem_type = "
+            f'"{MULTI_LABEL}" a list of labels is needed, as JSON Lines, Parquet and datasets '
+            "hold it: [] where a text has none"
+        )
+    return next(filter(None, map(fault_of, labels)), "")
 
 
 def _fault_of_float(label: float) -> str:
@@ -54,6 +67,16 @@ def as_names(labels: Iterable[Iterable[Any]]) -> list[list[str]]:
     if all(WHOLE.fullmatch(label) for label in written):
         return [[str(int(float(label))) for label in split] for split in splits]
     return [[str(label) for label in split] for split in splits]
+
+
+def as_name_lists(labels: Iterable[Iterable[Iterable[Any]]]) -> list[list[list[str]]]:
+    """The same where each text has a list of labels."""
+    splits = [[list(row) for row in split] for split in labels]
+    flat = as_names([label for row in split for label in row] for split in splits)
+    found = []
+    for split, names in zip(splits, map(iter, flat), strict=True):
+        found.append([list(islice(names, len(row))) for row in split])
+    return found
 
 
 def alike(names: Iterable[str]) -> list[Counter[str]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
-from optimize.bundle.texts import surrogate_fault
+from optimize.bundle.texts import joined, pair_fault, shown, surrogate_fault
 from optimize.data import labels as label_rules
 from optimize.data import texts as text_rules
 from optimize.data.faults import Faults
@@ -17,6 +19,9 @@ from optimize.data.shares import with_shares
 from optimize.data.sources import RawSplit, RawSplits, read
 from optimize.data.splits import SPLITS, DataError, Split, Splits
 from optimize.settings.recipe import DataSettings
+
+# The label names of each row.
+Names = list[list[str]]
 
 
 class LeakageWarning(UserWarning):
@@ -54,21 +59,30 @@ def check(raw: RawSplits, settings: DataSettings, faults: Faults | None = None) 
     for rows in raw.values():
         _check_rows(rows, settings, faults)
     faults.refuse()
+    if settings.text_pair_column is not None:
+        for rows in raw.values():
+            rows.texts = [joined(*pair) for pair in rows.texts]
     raw = with_shares(raw, settings)
     _refuse_empty(raw, faults)
-    found = label_rules.as_names(raw[split].labels for split in SPLITS)
+    found = label_rules.as_name_lists(
+        (labels if settings.multi_label else [labels] for labels in raw[split].labels)
+        for split in SPLITS
+    )
     by_split = dict(zip(SPLITS, found, strict=True))
-    names = tuple(sorted(set(by_split["train"])))
+    names = tuple(sorted({name for row in by_split["train"] for name in row}))
     if len(names) < 2:
         raise DataError(
-            f"{raw['train'].origin}, column {settings.label_column!r}: every row has the label "
-            f"{names[0]!r}; a classifier needs at least two"
+            f"{raw['train'].origin}, column {settings.label_column!r}: the only label is "
+            f"{', '.join(map(repr, names)) or 'none'}; a classifier needs at least two"
         )
     _check_known(raw, by_split, settings, faults)
     faults.refuse()
     position = {name: index for index, name in enumerate(names)}
+    encoded = _encoded_sets if settings.multi_label else _encoded
     splits = Splits(
-        names, **{split: _encoded(raw[split], by_split[split], position) for split in SPLITS}
+        names,
+        **{split: encoded(raw[split], by_split[split], position) for split in SPLITS},
+        pairs=settings.text_pair_column is not None,
     )
     _check_out_of_scope(names, settings)
     _warn_of_spellings(by_split, raw)
@@ -86,26 +100,41 @@ def _refuse_empty(raw: RawSplits, faults: Faults) -> None:
 
 
 def _check_rows(rows: RawSplit, settings: DataSettings, faults: Faults) -> None:
-    for row, text, label in zip(rows.rows, rows.texts, rows.labels, strict=True):
-        for column, fault in (
-            (settings.text_column, text_rules.fault_of(text)),
-            (settings.label_column, label_rules.fault_of(label)),
-            (settings.label_column, surrogate_fault(str(label))),
-        ):
+    columns = settings.text_columns
+    label_fault = label_rules.fault_of_list if settings.multi_label else label_rules.fault_of
+    for row, given, label in zip(rows.rows, rows.texts, rows.labels, strict=True):
+        texts = given if len(columns) > 1 else (given,)
+        told = [
+            *zip(columns, map(text_rules.fault_of, texts), strict=True),
+            *zip(columns, map(_mark_in, texts if len(columns) > 1 else ("",)), strict=True),
+            (settings.label_column, label_fault(label)),
+            *((settings.label_column, surrogate_fault(str(each))) for each in _each(label)),
+        ]
+        for column, fault in told:
             if fault:
                 faults.add(f"{rows.origin}, row {row}, column {column!r}: {fault}")
                 break
 
 
+def _each(label: Any) -> Sequence[Any]:
+    """The labels of a row: one, or several."""
+    return label if isinstance(label, list | tuple) else (label,)
+
+
+def _mark_in(text: Any) -> str:
+    return pair_fault(text) if isinstance(text, str) else ""
+
+
 def _check_known(
-    raw: RawSplits, by_split: Mapping[str, list[str]], settings: DataSettings, faults: Faults
+    raw: RawSplits, by_split: Mapping[str, Names], settings: DataSettings, faults: Faults
 ) -> None:
     """Every label of validation and test must be one of training."""
-    known = dict.fromkeys(by_split["train"])
+    known = dict.fromkeys(chain.from_iterable(by_split["train"]))
     closest: dict[str, str] = {}
     for split in SPLITS[1:]:
-        for row, label in zip(raw[split].rows, by_split[split], strict=True):
-            if label in known:
+        for row, labels in zip(raw[split].rows, by_split[split], strict=True):
+            label = next((each for each in labels if each not in known), None)
+            if label is None:
                 continue
             if label not in closest:
                 closest[label] = difflib.get_close_matches(label, known, n=1, cutoff=0.0)[0]
@@ -116,9 +145,16 @@ def _check_known(
             )
 
 
-def _encoded(rows: RawSplit, labels: list[str], position: Mapping[str, int]) -> Split:
-    ids = np.array([position[label] for label in labels], dtype=np.int64)
+def _encoded(rows: RawSplit, labels: Names, position: Mapping[str, int]) -> Split:
+    ids = np.array([position[label] for (label,) in labels], dtype=np.int64)
     return Split(tuple(rows.texts), ids)
+
+
+def _encoded_sets(rows: RawSplit, labels: Names, position: Mapping[str, int]) -> Split:
+    has = np.zeros((len(labels), len(position)), dtype=np.int64)
+    for row, names in enumerate(labels):
+        has[row, [position[name] for name in names]] = 1
+    return Split(tuple(rows.texts), has)
 
 
 def _check_out_of_scope(names: tuple[str, ...], settings: DataSettings) -> None:
@@ -132,9 +168,10 @@ def _check_out_of_scope(names: tuple[str, ...], settings: DataSettings) -> None:
     )
 
 
-def _warn_of_spellings(by_split: Mapping[str, list[str]], raw: RawSplits) -> None:
+def _warn_of_spellings(by_split: Mapping[str, Names], raw: RawSplits) -> None:
     """One label in two spellings is two classes that nothing can tell apart."""
-    for group in label_rules.alike(name for names in by_split.values() for name in names):
+    rows = chain.from_iterable(by_split.values())
+    for group in label_rules.alike(chain.from_iterable(rows)):
         counts = ", ".join(f"{name!r} {count} times" for name, count in group.most_common())
         warnings.warn(
             f"{raw['train'].origin}: labels that differ by white space or case alone are classes "
@@ -154,8 +191,8 @@ def _warn_of_leakage(splits: Splits, raw: RawSplits, limit: float) -> None:
             warnings.warn(
                 f"{raw[name].origin}: {len(leaked)} of {len(texts)} texts "
                 f"({len(leaked) / len(texts):.1%}, warned above {limit:.1%}) are in {other} too, "
-                f"first in row {raw[name].rows[first]}: {texts[first]!r}. Scores on {name} are "
-                f"too good; remove them from {other}, or raise data.leakage_warn_share.",
+                f"first in row {raw[name].rows[first]}: {shown(texts[first])!r}. Scores on {name} "
+                f"are too good; remove them from {other}, or raise data.leakage_warn_share.",
                 LeakageWarning,
                 stacklevel=3,
             )

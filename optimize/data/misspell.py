@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
+from optimize.data.augment import by_part
+
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 # Shorter words are often misread as others.
 SHORTEST = 4
@@ -51,7 +53,7 @@ def misspelt_copies(texts: Iterable[str], copies: int, seed: int) -> Iterator[st
     texts = list(texts)
     for _ in range(copies):
         for text in texts:
-            yield misspelt(text, rng)
+            yield by_part(text, lambda part: misspelt(part, rng))
 
 
 def _slipped(word: str, rng: random.Random) -> str:

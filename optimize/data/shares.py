@@ -6,6 +6,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from optimize.data.sources import RawSplit, RawSplits
 from optimize.settings.recipe import DataSettings
@@ -43,7 +44,7 @@ def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, l
         groups[_words_of(text)].append(place)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for places in groups.values():
-        label = Counter(str(pool.labels[place]) for place in places).most_common(1)[0][0]
+        label = Counter(_written(pool.labels[place]) for place in places).most_common(1)[0][0]
         by_label[label].append(places)
     rng = random.Random(seed)
     found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
@@ -53,6 +54,11 @@ def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, l
         for split, chosen in _dealt(own, shares).items():
             found[split].extend(chosen)
     return {split: sorted(places) for split, places in found.items()}
+
+
+def _written(label: Any) -> str:
+    """The same for the same labels, in whatever order a list has them."""
+    return str(sorted(map(str, label)) if isinstance(label, list | tuple) else label)
 
 
 def _dealt(groups: Sequence[list[int]], shares: dict[str, float]) -> dict[str, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -54,6 +55,13 @@ class RawSplit:
 
 
 RawSplits = dict[str, RawSplit]
+
+
+def _text_in(cells: Mapping[str, Any], settings: DataSettings) -> Any:
+    """The text of a row, or its pair."""
+    if settings.text_pair_column is None:
+        return cells[settings.text_column]
+    return cells[settings.text_column], cells[settings.text_pair_column]
 
 
 def read(settings: DataSettings, faults: Faults) -> RawSplits:
@@ -124,7 +132,7 @@ def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults
     if form not in READERS:
         raise DataError(f"{folder} is a folder, which data.format = {form!r} cannot be")
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == form)
-    columns = (settings.text_column, settings.label_column)
+    columns = (*settings.text_columns, settings.label_column)
     splits: RawSplits = {}
     files: dict[Path, str] = {}
     for name, split in settings.named_splits.items():
@@ -143,7 +151,7 @@ def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults
             )
         splits[split] = RawSplit(path.name)
         for row, cells in READERS[form](path, Reading(columns, settings.quoting, faults)):
-            splits[split].add(row, cells[settings.text_column], cells[settings.label_column])
+            splits[split].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
 
 
@@ -155,11 +163,11 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
     names = settings.named_splits
     if len(names) == 1:
         pool = RawSplit(path.name)
-        columns: tuple[str, ...] = (settings.text_column, settings.label_column)
+        columns: tuple[str, ...] = (*settings.text_columns, settings.label_column)
         for row, cells in READERS[form](path, Reading(columns, settings.quoting, faults)):
-            pool.add(row, *(cells[column] for column in columns))
+            pool.add(row, _text_in(cells, settings), cells[settings.label_column])
         return {"train": pool}
-    columns = (settings.text_column, settings.label_column, settings.split_column)
+    columns = (*settings.text_columns, settings.label_column, settings.split_column)
     splits = {split: RawSplit(f"{path.name}, split {name!r}") for name, split in names.items()}
     try:
         rows = list(READERS[form](path, Reading(columns, settings.quoting, faults)))
@@ -176,8 +184,7 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
                 "data.test to the names that the file uses"
             )
             continue
-        text, label = cells[settings.text_column], cells[settings.label_column]
-        splits[names[name]].add(row, text, label)
+        splits[names[name]].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
 
 
@@ -255,8 +262,8 @@ def _from_datasets(loaded: Any, origin: str, settings: DataSettings) -> RawSplit
             )
         splits[split] = RawSplit(f"{origin}, split {name!r}")
         rows = _rows_of(loaded[name], f"{origin}/{name}", settings, ())
-        for row, (text, label) in enumerate(rows, start=1):
-            splits[split].add(row, text, label)
+        for row, cells in enumerate(rows, start=1):
+            splits[split].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
 
 
@@ -270,23 +277,29 @@ def _from_one_dataset(table: Any, origin: str, settings: DataSettings) -> RawSpl
         )
     by_column = (settings.split_column,) if len(wanted) > 1 else ()
     splits = {split: RawSplit(f"{origin}, split {name!r}") for name, split in wanted.items()}
-    for row, (text, label, *rest) in enumerate(
-        _rows_of(table, origin, settings, by_column), start=1
-    ):
-        name = rest[0] if rest else settings.train
+    rows = _rows_of(table, origin, settings, by_column)
+    for row, cells in enumerate(rows, start=1):
+        name = cells[settings.split_column] if by_column else settings.train
         if name not in wanted:
             raise DataError(
                 f"{origin}, row {row}, column {settings.split_column!r}: split {name!r} is not one "
                 f"of {', '.join(wanted)}"
             )
-        splits[wanted[name]].add(row, text, label)
+        splits[wanted[name]].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
 
 
-def _rows_of(table: Any, origin: str, settings: DataSettings, more: tuple[str, ...]) -> Any:
-    columns = (settings.text_column, settings.label_column, *more)
+def _rows_of(
+    table: Any, origin: str, settings: DataSettings, more: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    columns = (*settings.text_columns, settings.label_column, *more)
     check_columns(origin, table.column_names, columns)
-    # A ClassLabel column stores ids; its feature knows the names.
-    names = {column: getattr(table.features[column], "names", None) for column in columns}
+    # A ClassLabel column, or a list of them, stores ids; its feature knows the names.
+    features = {name: table.features[name] for name in columns}
+    names = {
+        name: getattr(getattr(feature, "feature", feature), "names", None)
+        for name, feature in features.items()
+    }
     cells = [[named(value, names[column]) for value in table[column]] for column in columns]
-    return zip(*cells, strict=True)
+    for row in zip(*cells, strict=True):
+        yield dict(zip(columns, row, strict=True))

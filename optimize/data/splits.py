@@ -11,6 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -24,7 +26,13 @@ UNLABELLED = -100
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and label ids of one split, equally long."""
+    """Texts and labels of one split, equally long.
+
+    Attributes:
+        texts: as written; a pair of texts is one string, see :mod:`optimize.bundle.texts`.
+        labels: class ids, shape (texts,); where a text may have several, 1 for each label that it
+            has and 0 for the others, shape (texts, labels).
+    """
 
     texts: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -39,17 +47,29 @@ class TrainingData:
 
     Attributes:
         label_names: class names; a label id is a position in it.
+        pairs: whether each text is a pair.
     """
 
     label_names: tuple[str, ...]
     train: Split
     validation: Split
+    pairs: bool = False
 
     @cached_property
     def key_part(self) -> str:
         """SHA-256 of names, texts and labels."""
         named = {"train": self.train, "validation": self.validation}
-        return digest_of(self.label_names, named)
+        return digest_of(self.label_names, named, pairs=self.pairs)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.train.labels.ndim == 2
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """The same as transformers names it."""
+        return MULTI_LABEL if self.multi_label else SINGLE_LABEL
 
 
 @dataclass(frozen=True)
@@ -58,12 +78,14 @@ class Splits:
 
     Attributes:
         label_names: class names; a label id is a position in it.
+        pairs: whether each text is a pair.
     """
 
     label_names: tuple[str, ...]
     train: Split
     validation: Split
     test: Split
+    pairs: bool = False
 
     def __getitem__(self, name: str) -> Split:
         if name not in SPLITS:
@@ -74,12 +96,20 @@ class Splits:
     @cached_property
     def key_part(self) -> str:
         """SHA-256 of names, texts and labels, the test split's too."""
-        return digest_of(self.label_names, {name: self[name] for name in SPLITS})
+        named = {name: self[name] for name in SPLITS}
+        return digest_of(self.label_names, named, pairs=self.pairs)
 
     @cached_property
     def training(self) -> TrainingData:
         """The same without the test split."""
-        return TrainingData(self.label_names, self.train, self.validation)
+        return TrainingData(self.label_names, self.train, self.validation, self.pairs)
+
+    def names_of(self, split: str) -> list[tuple[str, ...]]:
+        """The label names of each text of a split: one, or as many as it has."""
+        names, labels = self.label_names, self[split].labels
+        if labels.ndim == 1:
+            return [(names[label],) for label in labels]
+        return [tuple(names[label] for label in np.flatnonzero(row)) for row in labels]
 
     def ordered_as(self, label_names: Sequence[str], owner: str) -> Splits:
         """The same data with label ids in the order of a model that is trained already.
@@ -96,13 +126,22 @@ class Splits:
             )
         position = {name: index for index, name in enumerate(label_names)}
         table = np.array([position[name] for name in self.label_names], dtype=np.int64)
-        moved = {name: replace(self[name], labels=table[self[name].labels]) for name in SPLITS}
-        return Splits(tuple(label_names), **moved)
+        columns = np.argsort(table)
+
+        def ordered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+            return table[labels] if labels.ndim == 1 else labels[:, columns]
+
+        moved = {name: replace(self[name], labels=ordered(self[name].labels)) for name in SPLITS}
+        return Splits(tuple(label_names), **moved, pairs=self.pairs)
 
 
-def digest_of(label_names: Sequence[str], splits: Mapping[str, Split]) -> str:
+def digest_of(
+    label_names: Sequence[str], splits: Mapping[str, Split], *, pairs: bool = False
+) -> str:
     """SHA-256 over label names and some splits: a changed label retrains what depends on it."""
     content = hashlib.sha256(json.dumps(label_names).encode())
+    if pairs:
+        content.update(b"pairs")
     for name, split in splits.items():
         content.update(json.dumps([name, split.texts, split.labels.tolist()]).encode())
     return content.hexdigest()

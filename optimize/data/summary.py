@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
+from optimize.bundle.texts import shown
 from optimize.data.splits import SPLITS, Splits
 from optimize.data.texts import normalised
 
 FEW = 5
+NO_LABEL = "(none)"
 MOST_SHOWN = 20
 Lengths = Callable[[Sequence[str]], Sequence[int]]
 
@@ -30,25 +32,31 @@ def summary(
 
 
 def _sizes(splits: Splits) -> list[str]:
-    counts = {name: Counter(splits[name].labels.tolist()) for name in SPLITS}
-    names = splits.label_names
-    order = sorted(range(len(names)), key=lambda label: -counts["train"][label])
-    width = max(5, *(len(names[label]) for label in order[:MOST_SHOWN]))
+    counts = {name: _counts(splits, name) for name in SPLITS}
+    order = sorted(splits.label_names, key=lambda label: -counts["train"][label])
+    if any(counts[name][NO_LABEL] for name in SPLITS):
+        order.append(NO_LABEL)
+    width = max(5, *(len(label) for label in order[:MOST_SHOWN]))
     lines = [f"  {'label':{width}}" + "".join(f"{name:>12}" for name in SPLITS)]
     for label in order[:MOST_SHOWN]:
         cells = "".join(f"{counts[name][label]:12,}" for name in SPLITS)
-        lines.append(f"  {names[label]:{width}}{cells}")
+        lines.append(f"  {label:{width}}{cells}")
     if left := order[MOST_SHOWN:]:
         cells = "".join(f"{sum(counts[n][label] for label in left):12,}" for n in SPLITS)
         lines.append(f"  {f'{len(left)} more':{width}}{cells}")
     return lines
 
 
+def _counts(splits: Splits, name: str) -> Counter[str]:
+    """Texts of each label, and of none."""
+    return Counter(label for names in splits.names_of(name) for label in names or (NO_LABEL,))
+
+
 def _repeated(splits: Splits) -> list[str]:
     labels: dict[str, Counter[str]] = defaultdict(Counter)
     for name in SPLITS:
-        for text, label in zip(splits[name].texts, splits[name].labels.tolist(), strict=True):
-            labels[normalised(text)][splits.label_names[label]] += 1
+        for text, names in zip(splits[name].texts, splits.names_of(name), strict=True):
+            labels[normalised(text)][" + ".join(names) or NO_LABEL] += 1
     lines = []
     surplus = sum(found.total() - 1 for found in labels.values())
     if surplus:
@@ -58,19 +66,15 @@ def _repeated(splits: Splits) -> list[str]:
         text, found = next(iter(torn.items()))
         counts = ", ".join(f"{name!r} {count} times" for name, count in found.most_common())
         lines.append(
-            f"  warning: {len(torn):,} texts have several labels, which nothing can learn; the "
-            f"first: {text!r} is {counts}"
+            f"  warning: {len(torn):,} texts are labelled in several ways, which nothing can "
+            f"learn; the first: {shown(text)!r} is {counts}"
         )
     return lines
 
 
 def _small(splits: Splits) -> list[str]:
-    counts = Counter(splits.train.labels.tolist())
-    small = [
-        f"{name!r} {counts[label]}"
-        for label, name in enumerate(splits.label_names)
-        if counts[label] < FEW
-    ]
+    counts = _counts(splits, "train")
+    small = [f"{name!r} {counts[name]}" for name in splits.label_names if counts[name] < FEW]
     if not small:
         return []
     more = f" and {len(small) - FEW} more" if len(small) > FEW else ""

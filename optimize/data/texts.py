@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimize.bundle.texts import surrogate_fault
+from optimize.bundle.texts import PAIR_MARK, surrogate_fault
 
 
 def fault_of(text: Any) -> str:
@@ -19,5 +19,6 @@ def fault_of(text: Any) -> str:
 
 
 def normalised(text: str) -> str:
-    """The same for texts that differ by case and white space alone."""
-    return " ".join(text.casefold().split())
+    """The same for texts, and pairs of them, that differ by case and white space alone."""
+    parts = text.casefold().split(PAIR_MARK)
+    return PAIR_MARK.join(" ".join(part.split()) for part in parts)

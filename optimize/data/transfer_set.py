@@ -95,6 +95,7 @@ def build_transfer_set(
     written = () if generated is None else read_texts(generated / TEXTS_NAME)
     more = () if own is None else own.texts()
     count = write_texts(result / TEXTS_NAME, chain(train.texts, made, written, more))
-    unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)
+    shape = (count - len(train), *train.labels.shape[1:])
+    unlabelled = np.full(shape, UNLABELLED, dtype=np.int64)
     np.save(result / LABELS_NAME, np.concatenate([train.labels, unlabelled]))
     run.tell(f"{count} texts, {len(train)} of them labelled")

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from optimize.models.encoder import StudentError, layer_stack
+from optimize.models.inputs import tokenizer_inputs
 
 # Names of the two matrices in the families' layers, and of the width in their configurations.
 WIDENING = ("intermediate.dense", "ffn.lin1")
@@ -27,6 +28,8 @@ def narrow_feed_forward(
     texts: Sequence[str],
     width: int,
     max_length: int,
+    *,
+    text_pairs: bool = False,
 ) -> int:
     """Keep ``width`` neurons of each layer's feed-forward, in place.
 
@@ -36,6 +39,7 @@ def narrow_feed_forward(
         texts: the activations are read on the first of them.
         width: neurons to keep.
         max_length: longest input in tokens.
+        text_pairs: whether each text is a pair.
 
     Returns:
         How many there were.
@@ -49,7 +53,11 @@ def narrow_feed_forward(
         raise StudentError(
             f"student.feed_forward = {width}, but the model's layers have {before}; ask for fewer"
         )
-    said = _activations(model, tokenizer, texts[:TEXTS], pairs, max_length)
+    inputs = [
+        tokenizer_inputs(texts[start : start + BATCH], pairs=text_pairs)
+        for start in range(0, len(texts[:TEXTS]), BATCH)
+    ]
+    said = _activations(model, tokenizer, inputs, pairs, max_length)
     for (widening, narrowing), activation in zip(pairs, said, strict=True):
         importance = activation * narrowing.weight.norm(dim=0)
         kept = importance.topk(width).indices.sort().values
@@ -76,7 +84,7 @@ def _named(layer: torch.nn.Module, names: Sequence[str]) -> torch.nn.Linear:
 def _activations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    inputs: Sequence[tuple[list[str], ...]],
     pairs: Sequence[tuple[torch.nn.Linear, torch.nn.Linear]],
     max_length: int,
 ) -> list[torch.Tensor]:
@@ -95,13 +103,9 @@ def _activations(
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(texts), BATCH):
+        for each in inputs:
             batch = tokenizer(
-                list(texts[start : start + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=max_length,
-                return_tensors="pt",
+                *each, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
             )
             mask = batch["attention_mask"].float()
             model(**batch)

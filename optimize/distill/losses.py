@@ -43,6 +43,31 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     return divergence * temperature**2
 
 
+def binary_soft_target_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> Tensor:
+    """T²·KL(teacher ‖ student) of all labels' sigmoids, averaged over the batch.
+
+    What :func:`soft_target_loss` is for one label a text, where a text may have several: each label
+    is a choice of two (Yang et al. 2023, "Multi-Label Knowledge Distillation", section 3.1).
+
+    Args:
+        student_logits: shape (batch, labels).
+        teacher_logits: the same shape.
+        temperature: above 0.
+
+    Returns:
+        A scalar in nats.
+    """
+    _check_shapes(student_logits, teacher_logits)
+    _check_temperature(temperature)
+    ours, theirs = student_logits / temperature, teacher_logits / temperature
+    yes, no = functional.logsigmoid(theirs), functional.logsigmoid(-theirs)
+    divergence = yes.exp() * (yes - functional.logsigmoid(ours))
+    divergence = divergence + no.exp() * (no - functional.logsigmoid(-ours))
+    return divergence.sum(dim=-1).mean() * temperature**2
+
+
 def distillation_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,

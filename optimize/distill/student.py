@@ -21,6 +21,7 @@ from optimize.distill.vocabulary import prune_vocabulary
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.models.encoder import classification_head, keep_layers, parameter_count, set_dropout
 from optimize.models.mean_pooled_bert import mean_pooled
+from optimize.problems import SINGLE_LABEL, ProblemType
 from optimize.settings.training import DistillSettings, StudentSettings, TrainingSettings
 from optimize.training.dataset import TrainingSet
 from optimize.training.run import Run
@@ -78,7 +79,7 @@ def build_student(
     """
     if outputs is None:
         distill = labels_alone(distill, len(data.train), len(TransferSet(transfer_set)))
-    pair = make_student(student, str(teacher), data.label_names, distill.seed)
+    pair = make_student(student, str(teacher), data.label_names, distill.seed, data.problem_type)
     learning = Learning(student, distill, max_length)
     texts = TransferSet(transfer_set)
     shrink(pair, learning, texts, data, run)
@@ -87,8 +88,11 @@ def build_student(
         made = static_student(*pair, texts.texts(), student.width, dropout)
         pair = (made, pair[1])
     run.tell(f"{parameter_count(pair[0]):,} parameters")
-    training_set = student_training_set(pair[1], data.train, texts, outputs, learning, run)
-    train_student(distill, pair, training_set, data.validation, max_length, run)
+    training_set = student_training_set(
+        pair[1], data.train, texts, outputs, learning, run, pairs=data.pairs
+    )
+    validation = data.validation
+    train_student(distill, pair, training_set, validation, max_length, run, pairs=data.pairs)
     own = {"student": student.model_dump(), "distill": distill.model_dump(exclude={"control"})}
     save_trained(
         *pair,
@@ -96,6 +100,8 @@ def build_student(
         run.processes,
         labels=data.label_names,
         max_length=max_length,
+        problem_type=data.problem_type,
+        text_pair=data.pairs,
         inputs={"data": data.key_part},
         recipe=read_manifest(teacher).recipe | own,
     )
@@ -129,8 +135,9 @@ def shrink(
         )
     if asked.feed_forward is not None:
         before = narrow_feed_forward(
-            model, tokenizer, data.train.texts, asked.feed_forward, learning.max_length
-        )
+            model, tokenizer, data.train.texts, asked.feed_forward, learning.max_length,
+            text_pairs=data.pairs,
+        )  # fmt: skip
         run.tell(f"{asked.feed_forward:,} of {before:,} neurons of each feed-forward kept")
 
 
@@ -156,6 +163,8 @@ def student_training_set(
     outputs: Path | None,
     learning: Learning,
     run: Run,
+    *,
+    pairs: bool = False,
 ) -> TrainingSet:
     """What a student learns from: the transfer set, or the labelled texts where no teacher speaks.
 
@@ -168,14 +177,16 @@ def student_training_set(
         outputs: folder of what it said, if it did.
         learning: how the student learns.
         run: where tokens are written.
+        pairs: whether each text is a pair.
     """
     distill = learning.distill
     learned = transfer_set.texts() if outputs else iter(labelled.texts)
     labels = transfer_set.labels if outputs else labelled.labels
     copies = misspelt_copies(labelled.texts, distill.misspelt, distill.seed)
     tokens = tokenise_once(
-        chain(learned, copies), tokenizer, learning.max_length, run.work / "tokens", run.processes
-    )
+        chain(learned, copies), tokenizer, learning.max_length, run.work / "tokens",
+        run.processes, pairs=pairs,
+    )  # fmt: skip
     return TrainingSet(
         tokens,
         labels,
@@ -186,7 +197,11 @@ def student_training_set(
 
 
 def make_student(
-    settings: StudentSettings, teacher: str, label_names: Sequence[str], seed: int
+    settings: StudentSettings,
+    teacher: str,
+    label_names: Sequence[str],
+    seed: int,
+    problem_type: ProblemType = SINGLE_LABEL,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Initialise the student.
 
@@ -195,6 +210,7 @@ def make_student(
         teacher: folder of the fine-tuned teacher; ``checkpoint = "teacher"`` starts from it.
         label_names: class names, for a checkpoint that has no head for them yet.
         seed: for the weights of a new head.
+        problem_type: of such a head.
 
     Raises:
         StudentError: it has not those layers, or cannot be pooled so.
@@ -203,7 +219,7 @@ def make_student(
     if settings.checkpoint == "teacher":
         model, tokenizer = load_classifier(teacher), load_tokenizer(teacher)
     else:
-        model = load_backbone(settings.checkpoint, label_names, settings.revision)
+        model = load_backbone(settings.checkpoint, label_names, settings.revision, problem_type)
         tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     if settings.pooling == "mean":
         model = mean_pooled(model)

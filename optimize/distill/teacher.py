@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from optimize.data.folds import without_fold
 from optimize.data.splits import Split, TrainingData
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
+from optimize.models.encoder import classification_head
 from optimize.settings.training import TeacherSettings
 from optimize.training.arguments import callbacks
 from optimize.training.dataset import TrainingSet
@@ -37,7 +41,7 @@ def build_teacher(
         fold: (number, folds) where it is one of several teachers that each leave out a fold.
     """
     train = data.train if fold is None else without_fold(data.train, *fold)
-    model, tokenizer = make_teacher(settings, data.label_names, train, data.validation, run)
+    model, tokenizer = make_teacher(settings, data, train, run)
     save_trained(
         model,
         tokenizer,
@@ -45,6 +49,8 @@ def build_teacher(
         run.processes,
         labels=data.label_names,
         max_length=settings.max_length,
+        problem_type=data.problem_type,
+        text_pair=data.pairs,
         inputs={"data": data.key_part},
         recipe={"teacher": settings.model_dump(exclude={"logits"})},
     )
@@ -52,35 +58,57 @@ def build_teacher(
 
 def make_teacher(
     settings: TeacherSettings,
-    label_names: tuple[str, ...],
+    data: TrainingData,
     train: Split,
-    validation: Split,
     run: Run,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load the teacher, and fine-tune it where the settings say that it is a backbone.
 
     Args:
         settings: checkpoint and training.
-        label_names: become the model's.
-        train: what it learns from.
-        validation: chooses the epoch that is kept.
+        data: has the labels, and the validation texts that choose the epoch that is kept.
+        train: what it learns from: all of the training texts, or some.
         run: where it works, with whom, and who is told.
     """
     tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     if not settings.fine_tune:
         return load_classifier(settings.checkpoint, settings.revision), tokenizer
     set_seed(settings.seed)  # the new head is drawn at random
-    model = load_backbone(settings.checkpoint, label_names, settings.revision)
+    model = load_backbone(
+        settings.checkpoint, data.label_names, settings.revision, data.problem_type
+    )
+    if data.multi_label:
+        _begin_at_shares(model, train.labels)
     length = settings.max_length
-    tokens = tokenise_once(train.texts, tokenizer, length, run.work / "tokens", run.processes)
+    tokens = tokenise_once(
+        train.texts, tokenizer, length, run.work / "tokens", run.processes, pairs=data.pairs
+    )
     trainer = ClassifierTrainer(
         settings=settings,
         training_set=TrainingSet(tokens, train.labels, None),
         run=run,
         model=model,
-        eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, length),
+        eval_dataset=tokenised(data.validation, tokenizer, length, pairs=data.pairs),
         data_collator=PaddingCollator(tokenizer),
         callbacks=callbacks(settings, run),
     )
     trainer.fit()
     return model, tokenizer
+
+
+def _begin_at_shares(model: PreTrainedModel, labels: NDArray[np.int64]) -> None:
+    """Let a new head begin with each label's share as its probability.
+
+    Else the first epochs are spent on learning that each of many labels is rare (Lin et al. 2017,
+    "Focal Loss for Dense Object Detection", section 3.3).
+
+    Args:
+        model: its head has a bias; where it has none, nothing is done.
+        labels: 1 for each label that a text has, else 0, shape (texts, labels).
+    """
+    head = classification_head(model)
+    if head.bias is None:
+        return
+    shares = (labels.sum(axis=0) + 0.5) / (len(labels) + 1)
+    with torch.no_grad():
+        head.bias.copy_(torch.from_numpy(np.log(shares / (1 - shares))))

@@ -86,7 +86,7 @@ def build_teacher_outputs(
         **folds: folders of teachers that each left out a fold of the training texts; ``fold0``
             and so on.
     """
-    scoring = _Scoring(run, max_length, precision, student, relation_layer)
+    scoring = _Scoring(run, max_length, precision, student, relation_layer, data.pairs)
     with run.profile.section("teacher's outputs"):
         scoring.score(teacher, TransferSet(transfer_set).texts(), result, run.work)
         for fold in range(len(folds)):
@@ -133,12 +133,15 @@ class _Scoring:
     precision: str
     student: StudentSettings | None
     relation_layer: int | None
+    pairs: bool
 
     def score(self, teacher: Path, texts: Iterable[str], result: Path, work: Path) -> None:
         """One teacher's outputs for some texts."""
         model, tokenizer = load_classifier(str(teacher)), load_tokenizer(str(teacher))
         processes = self.run.processes
-        tokens = tokenise_once(texts, tokenizer, self.max_length, work / "tokens", processes)
+        tokens = tokenise_once(
+            texts, tokenizer, self.max_length, work / "tokens", processes, pairs=self.pairs
+        )
         wanted = self._wanted(model)
         score(model, tokens, result, self.run.tell, wanted, processes, self.precision)
 

@@ -60,7 +60,10 @@ class DistillationTrainer(ClassifierTrainer):
             total = total + settings.alpha * hard_label_loss(logits, labels)
         if settings.kl and settings.alpha < 1:
             weight = (1 - settings.alpha) * settings.kl
-            total = total + weight * losses.soft_target_loss(logits, teacher, temperature)
+            soft = losses.soft_target_loss
+            if labels.ndim == 2:  # several labels a text
+                soft = losses.binary_soft_target_loss
+            total = total + weight * soft(logits, teacher, temperature)
         if settings.decoupled:
             decoupled = losses.decoupled_loss(logits, teacher, temperature, settings.non_target)
             total = total + settings.decoupled * decoupled
@@ -110,6 +113,8 @@ def train_student(
     validation: Split,
     max_length: int,
     run: Run,
+    *,
+    pairs: bool = False,
 ) -> PreTrainedModel:
     """Train the student on the transfer set and what the teacher said of it.
 
@@ -120,6 +125,7 @@ def train_student(
         validation: chooses the epoch that is kept, unless weights are averaged.
         max_length: longest input in tokens.
         run: where it works, with whom, and who is told.
+        pairs: whether each text is a pair.
 
     Raises:
         DistillError: a loss asks for states that the targets do not hold or that do not fit.
@@ -130,7 +136,7 @@ def train_student(
         training_set=training_set,
         run=run,
         model=model,
-        eval_dataset=tokenised(validation.texts, validation.labels, tokenizer, max_length),
+        eval_dataset=tokenised(validation, tokenizer, max_length, pairs=pairs),
         data_collator=PaddingCollator(tokenizer),
         callbacks=callbacks(settings, run),
     )

@@ -18,6 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from optimize.bundle.texts import PAIR_MARK
 from optimize.models.encoder import StudentError
 from optimize.models.quiet import quiet
 
@@ -118,7 +119,7 @@ def token_counts(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Co
         batch.clear()
 
     for text in texts:
-        batch.append(text)
+        batch.append(text.replace(PAIR_MARK, " "))
         if len(batch) == BATCH:
             count()
     if batch:

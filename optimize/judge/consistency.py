@@ -61,6 +61,7 @@ def _answers(report: Report) -> Iterator[str]:
         yield f"texts has {len(report.texts)} rows, labels {size}"
     if _beyond(report.labels, len(report.label_names)):
         yield f"labels has ids beyond the {len(report.label_names)} of label_names"
+    yield from _label_sets(report)
     answered = report.predictions.get(report.split)
     if answered is None:
         yield f"predictions has no split {report.split!r}, which split names"
@@ -72,6 +73,17 @@ def _answers(report: Report) -> Iterator[str]:
             yield f"batch_changes.{name} has rows beyond the {size} of labels"
     for name in _measured(report) - answered.keys():
         yield f"predictions.{report.split} has no {name}, which variants has"
+
+
+def _label_sets(report: Report) -> Iterator[str]:
+    if report.label_sets is None:
+        return
+    if len(report.label_sets) != len(report.label_names):
+        yield (
+            f"label_sets has {len(report.label_sets)} sets, label_names {len(report.label_names)}"
+        )
+    if _beyond(list(chain.from_iterable(report.label_sets)), len(report.class_names)):
+        yield f"label_sets has ids beyond the {len(report.class_names)} of class_names"
 
 
 def _rows(place: str, answers: Predictions, report: Report) -> Iterator[str]:

@@ -7,7 +7,9 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,10 @@ from optimize.bundle.manifest import (
     StoredError,
     read_record,
 )
+from optimize.bundle.texts import joined
+from optimize.judge.label_sets import LabelSets
 from optimize.judge.records import VariantFacts
+from optimize.problems import MULTI_LABEL
 from optimize.settings.variants import VariantSettings
 
 WEIGHTS = (MODEL_NAME, "model.safetensors")
@@ -75,7 +80,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts of one split and their class ids, equally long."""
+    """Texts of one split and the ids of their labels (:class:`LabelSets`), equally long.
+
+    A pair of texts is one string, see :mod:`optimize.bundle.texts`.
+    """
 
     texts: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -95,9 +103,14 @@ class Kit:
         # A line ends at \n alone: a text may hold U+2028 and its like.
         lines = path.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line]
-        position = {name: index for index, name in enumerate(self.manifest.labels)}
-        labels = np.array([position[row["label"]] for row in rows], dtype=np.int64)
-        return Examples(tuple(row["text"] for row in rows), labels)
+        labels = self.label_sets.of_names(_names_of(row) for row in rows)
+        return Examples(tuple(map(_text_of, rows)), np.array(labels, dtype=np.int64))
+
+    @cached_property
+    def label_sets(self) -> LabelSets:
+        """What the ids of labels stand for; answers add to it where a text has several labels."""
+        several = self.manifest.problem_type == MULTI_LABEL
+        return LabelSets(self.manifest.labels, several=several)
 
     def trusting(self, own: Mapping[str, VariantSettings]) -> Kit:
         """The same kit, in which no code runs but the code of one's own recipe.
@@ -134,11 +147,21 @@ class Kit:
                 f"; differing: {sorted(unknown | absent)[:5]}. Judge a bundle with a kit built "
                 "from the same data."
             )
+        if manifest.problem_type != self.manifest.problem_type:
+            raise KitError(
+                f"{bundle} is of problem_type {manifest.problem_type}, the kit of "
+                f"{self.manifest.problem_type}. Judge a bundle with a kit built from the same data."
+            )
         changed = Variant(variant, bundle, manifest)
         return replace(self, variants={**self.variants, variant: changed})
 
     def _labels_of_texts(self) -> set[str]:
         """Labels that a text has."""
+        for split in self.manifest.splits:
+            self.examples(split)
+        sets = self.label_sets
+        if sets.members is not None:
+            return {sets.classes[label] for members in sets.members for label in members}
         ids = {label for split in self.manifest.splits for label in self.examples(split).labels}
         return {self.manifest.labels[label] for label in ids}
 
@@ -152,6 +175,15 @@ class Kit:
             for name, variant in self.variants.items()
         }
         return replace(self, variants=moved)
+
+
+def _names_of(row: dict[str, Any]) -> list[str]:
+    return row["labels"] if "labels" in row else [row["label"]]
+
+
+def _text_of(row: dict[str, Any]) -> str:
+    text: str = row["text"]
+    return joined(text, row["text_pair"]) if "text_pair" in row else text
 
 
 def read_kit(folder: Path) -> Kit:

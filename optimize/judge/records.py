@@ -9,6 +9,7 @@ History of the report schema:
 * report 4: every comparison that tables show (``comparisons``).
 * report 5: CPU seconds beside the wall's (``cpu_s``), and further runs of the same models
   (``runs``).
+* report 6: several labels a text (``label_sets``, ``class_names``, ``micro_f1``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from optimize.settings.gates import gate_name
 
-REPORT_SCHEMAS = (1, 2, 3, 4, 5)
+REPORT_SCHEMAS = (1, 2, 3, 4, 5, 6)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
 
@@ -158,7 +159,12 @@ class Timing(Record):
 
 
 class Predictions(Record):
-    """Answers of one variant to one split: class ids and their probabilities, row by row."""
+    """Answers of one variant to one split, row by row.
+
+    Attributes:
+        labels: class ids; where a text may have several labels, ids of the report's sets.
+        confidences: probability of each answer; of a set, the product over all labels.
+    """
 
     labels: tuple[int, ...]
     confidences: tuple[float, ...]
@@ -173,6 +179,9 @@ class Scores(Record):
         accuracy_interval: Wilson's, 95 %.
         macro_f1: mean F1 over classes.
         macro_f1_interval: BCa bootstrap, 95 %.
+        micro_f1: F1 over all labels of all texts together, where a text may have several; then
+            ``correct`` counts the texts whose labels are all right and no others.
+        micro_f1_interval: BCa bootstrap, 95 %.
         calibration_error: expected calibration error over 15 bins.
         out_of_scope_recall: share of out-of-scope texts that are answered so, where there are any.
     """
@@ -182,6 +191,8 @@ class Scores(Record):
     accuracy_interval: Span
     macro_f1: float
     macro_f1_interval: Span
+    micro_f1: float | None = None
+    micro_f1_interval: Span | None = None
     calibration_error: float
     out_of_scope_recall: float | None = None
 
@@ -189,6 +200,13 @@ class Scores(Record):
     def accuracy(self) -> float:
         """Share of right answers."""
         return self.correct / self.examples
+
+    @property
+    def headline(self) -> tuple[str, float, Span]:
+        """What gates on accuracy hold: its name, the share, and its interval."""
+        if self.micro_f1 is None or self.micro_f1_interval is None:
+            return "accuracy", self.accuracy, self.accuracy_interval
+        return "micro F1", self.micro_f1, self.micro_f1_interval
 
 
 class VariantFacts(Record):
@@ -302,8 +320,10 @@ class Drop(Record):
 
     Attributes:
         candidate: a variant.
-        drop_pp: in percentage points; below 0, the candidate is right more often.
-        interval: of the drop, 90 % by Tango's score test, as the accuracy gate decides.
+        drop_pp: in percentage points; below 0, the candidate is right more often. Of micro F1,
+            where a text may have several labels.
+        interval: of the drop, 90 %, as the accuracy gate decides: by Tango's score test, or of
+            micro F1 by a paired BCa bootstrap.
     """
 
     candidate: str
@@ -339,7 +359,7 @@ class Comparisons(Record):
 class Report(Record):
     """A whole run."""
 
-    schema_version: Literal[1, 2, 3, 4, 5] = 5
+    schema_version: Literal[1, 2, 3, 4, 5, 6] = 6
     created: str
     optimize_version: str
     mode: Mode
@@ -362,7 +382,15 @@ class Report(Record):
         default={}, description="rows whose answer changes in batches of 32, by INT8 variant"
     )
     texts: tuple[str, ...] = Field(default=(), description="the judged split, row by row")
-    label_names: tuple[str, ...] = Field(default=(), description="class names, by class id")
+    label_names: tuple[str, ...] = Field(
+        default=(), description="names of labels by their id; of sets, where a text has several"
+    )
+    label_sets: tuple[tuple[int, ...], ...] | None = Field(
+        default=None, description="class ids in each set, where a text may have several labels"
+    )
+    class_names: tuple[str, ...] = Field(
+        default=(), description="class names, by the class ids of label_sets"
+    )
     gates: tuple[GateResult, ...]
     comparisons: Comparisons | None = Field(
         default=None, description="every variant against one; what tables show"

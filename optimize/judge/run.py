@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from optimize import __version__
+from optimize.bundle.texts import shown
 from optimize.judge.checks import check_texts
 from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
@@ -47,10 +48,20 @@ from optimize.settings.recipe import Settings
 from optimize.workspace import Tell
 
 EVALUATION_BATCH = 32
+Answer = int | Sequence[int]
+Named = Callable[[Sequence[Answer]], tuple[int, ...]]
 
 
-def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Predictions:
+def predict(
+    worker: WorkerProcess, texts: Sequence[str], batch_size: int, named: Named
+) -> Predictions:
     """Ask a worker for its answers.
+
+    Args:
+        worker: holds a variant.
+        texts: to be answered.
+        batch_size: of a call.
+        named: makes ids of what it answers: class ids, or lists of them.
 
     Raises:
         WorkerError: a probability is not finite.
@@ -61,7 +72,7 @@ def predict(worker: WorkerProcess, texts: Sequence[str], batch_size: int) -> Pre
             f"worker {worker.spec.name} answered a probability that is not finite; the model is "
             "broken, build it again"
         )
-    return Predictions(labels=tuple(answer["labels"]), confidences=tuple(answer["confidences"]))
+    return Predictions(labels=named(answer["labels"]), confidences=tuple(answer["confidences"]))
 
 
 QUICK_REPLICATES = 3
@@ -146,7 +157,8 @@ class _Run:
             name: kit.examples(name) for name in kit.manifest.splits
         }
         judged = self.examples[self.split]
-        self.distinct = distinct_rows(judged.texts, judged.labels)
+        self.texts = tuple(map(shown, judged.texts))
+        self.distinct = distinct_rows(self.texts, judged.labels)
         self.predictions: dict[str, dict[str, Predictions]] = {}
         self.batch_changes: dict[str, tuple[int, ...]] = {}
         self.about: dict[str, Mapping[str, object]] = {}
@@ -161,9 +173,9 @@ class _Run:
             self._specs(), batches, self._plan(), self._undecided, self.tell, self._predict_all
         )
         evidence = self._evidence(timing)
-        names = self.kit.manifest.labels
+        classes, sets = self.kit.manifest.labels, self.kit.label_sets
         label = settings.data.out_of_scope_label
-        outside = names.index(label) if label in names else None
+        outside = classes.index(label) if label in classes else None
         return Report(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             optimize_version=__version__,
@@ -179,7 +191,7 @@ class _Run:
             controls=tuple(evidence.controls.values()),
             scores={
                 split: {
-                    name: score(found, self.examples[split], len(names), outside)
+                    name: score(found, self.examples[split], len(classes), outside, sets.members)
                     for name, found in by.items()
                 }
                 for split, by in self.predictions.items()
@@ -190,8 +202,10 @@ class _Run:
                 name: 1 - len(rows) / len(texts) for name, rows in self.batch_changes.items()
             },
             batch_changes=self.batch_changes,
-            texts=texts,
-            label_names=names,
+            texts=self.texts,
+            label_names=sets.names,
+            label_sets=sets.members,
+            class_names=classes if sets.several else (),
             gates=decide_all(settings.active_gates, evidence, tuple(workloads)),
             comparisons=compare_all(
                 evidence, timing_gates(settings.active_gates, tuple(workloads))
@@ -267,7 +281,8 @@ class _Run:
             variants[BASELINE] = self._stored_facts(stored.report)
             if variants[BASELINE].missing is None:
                 candidate = self.settings.regression.candidate
-                predictions[BASELINE] = stored.report.predictions[self.split][candidate]
+                found = stored.report.predictions[self.split][candidate]
+                predictions[BASELINE] = self._as_here(found, stored.report)
         return Evidence(
             variants=variants,
             timing=timing,
@@ -279,6 +294,8 @@ class _Run:
             batch_changes=self.batch_changes,
             gate_names=tuple(self._own_gate_names()),
             distinct=self.distinct,
+            members=self.kit.label_sets.members,
+            classes=len(self.kit.manifest.labels),
             stored=stored,
         )
 
@@ -319,7 +336,7 @@ class _Run:
             return None
         before = evidence.predictions.get(BASELINE)
         after = evidence.predictions.get(self.settings.regression.candidate)
-        examples, names = self.examples[self.split], self.kit.manifest.labels
+        examples, names = self.examples[self.split], self.kit.label_sets.names
         return BaselineFacts(
             source=self.against.source,
             kind="bundle" if self.against.report is None else "report",
@@ -350,17 +367,30 @@ class _Run:
             int8 = self.variants[name].manifest.quantization is not None
             for split, examples in self.examples.items():
                 size = 1 if int8 else EVALUATION_BATCH
-                answers = self._named(name, predict(worker, examples.texts, size))
+                answers = predict(worker, examples.texts, size, self._named(name))
                 self.predictions.setdefault(split, {})[name] = answers
                 if int8 and split == self.split:
-                    batched = predict(worker, examples.texts, EVALUATION_BATCH)
-                    batched = self._named(name, batched)
+                    named = self._named(name)
+                    batched = predict(worker, examples.texts, EVALUATION_BATCH, named)
                     self.batch_changes[name] = differing(answers, batched)
 
-    def _named(self, variant: str, answers: Predictions) -> Predictions:
-        """A variant's class ids as the kit's: a model made elsewhere has an order of its own."""
+    def _named(self, variant: str) -> Named:
+        """What makes ids of a variant's answers: a model made elsewhere has an order of its own."""
         theirs, ours = self.variants[variant].manifest.labels, self.kit.manifest.labels
-        if theirs == ours:
-            return answers
         places = [ours.index(label) for label in theirs]
-        return answers.model_copy(update={"labels": tuple(places[each] for each in answers.labels)})
+
+        def ids(answers: Sequence[Answer]) -> tuple[int, ...]:
+            return self.kit.label_sets.ids(
+                places[each] if isinstance(each, int) else [places[label] for label in each]
+                for each in answers
+            )
+
+        return ids
+
+    def _as_here(self, answers: Predictions, report: Report) -> Predictions:
+        """A stored report's answers with this run's ids: a run numbers sets as it meets them."""
+        if report.label_sets is None:
+            return answers
+        names = report.class_names
+        rows = ([names[label] for label in report.label_sets[each]] for each in answers.labels)
+        return answers.model_copy(update={"labels": self.kit.label_sets.of_names(rows)})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.bundle.manifest import FileEntry
 from optimize.hub import commit_of
 from optimize.models.quiet import quiet
+from optimize.problems import SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -158,15 +159,28 @@ def _taken_by_forward(checkpoint: str, revision: str | None) -> frozenset[str]:
 
 
 def load_backbone(
-    checkpoint: str, label_names: Sequence[str], revision: str | None = None
+    checkpoint: str,
+    label_names: Sequence[str],
+    revision: str | None = None,
+    problem_type: ProblemType = SINGLE_LABEL,
 ) -> PreTrainedModel:
     """An encoder with a new classification head for these labels.
+
+    Args:
+        checkpoint: its folder or Hub id.
+        label_names: class names, in the order of the logits.
+        revision: of the Hub.
+        problem_type: kept in its configuration, where other libraries look for it.
 
     Raises:
         CheckpointError: weights of the encoder are missing, so that they would be random.
     """
     # A head of other labels is no hindrance: it is drawn anew.
-    more = {**_label_maps(label_names), "ignore_mismatched_sizes": True}
+    more = {
+        **_label_maps(label_names),
+        "problem_type": problem_type,
+        "ignore_mismatched_sizes": True,
+    }
     model, info = _classifier(checkpoint, revision, **more)
     prefix = f"{model.base_model_prefix}."
     found = {*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])}

@@ -14,13 +14,16 @@ from optimize.models.checkpoint import (
     load_tokenizer,
 )
 from optimize.models.encoder import keep_layers
+from optimize.models.inputs import tokenizer_inputs
 from optimize.models.quiet import quiet
+from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-PROBLEMS = {
-    "multi_label_classification": "several labels a text",
+PROBLEMS: dict[str | None, str] = {
+    SINGLE_LABEL: "one label a text",
+    MULTI_LABEL: "several labels a text, or none",
     "regression": "a number a text",
 }
 
@@ -32,6 +35,7 @@ def check_fit(
     *,
     fine_tuned: bool,
     layers: int | Sequence[int] | None = None,
+    problem_type: ProblemType = SINGLE_LABEL,
 ) -> PreTrainedTokenizerFast:
     """Refuse a checkpoint that would fail, or answer at random, after hours of training.
 
@@ -43,6 +47,7 @@ def check_fit(
         max_length: longest input in tokens.
         fine_tuned: it is a classifier already.
         layers: those that a student made of it is to keep.
+        problem_type: of the data.
 
     Returns:
         Its tokenizer.
@@ -52,7 +57,7 @@ def check_fit(
         StudentError: it has not those layers.
     """
     config = load_config(checkpoint, revision)
-    _check_problem(checkpoint, config)
+    _check_problem(checkpoint, config, problem_type, fine_tuned=fine_tuned)
     tokenizer = load_tokenizer(checkpoint, revision)
     model = _without_weights(checkpoint, config)
     _check_positions(checkpoint, model, max_length)
@@ -63,20 +68,25 @@ def check_fit(
     return tokenizer
 
 
-def token_lengths(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text, uncut."""
+def token_lengths(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, pairs: bool = False
+) -> list[int]:
+    """Tokens of each text, or pair of texts, uncut."""
+    inputs = tokenizer_inputs(texts, pairs=pairs)
     with quiet():
-        return [len(ids) for ids in tokenizer(list(texts), truncation=False)["input_ids"]]
+        return [len(ids) for ids in tokenizer(*inputs, truncation=False)["input_ids"]]
 
 
-def _check_problem(checkpoint: str, config: Any) -> None:
+def _check_problem(checkpoint: str, config: Any, wanted: ProblemType, *, fine_tuned: bool) -> None:
     problem = getattr(config, "problem_type", None)
-    if problem in PROBLEMS:
+    if problem is None and (not fine_tuned or wanted == SINGLE_LABEL):
+        return  # a backbone of no problem yet, or the one that everyone takes it for
+    if problem != wanted:
         raise CheckpointError(
             f"checkpoint {checkpoint!r} has problem_type {problem!r}: it answers "
-            f"{PROBLEMS[problem]}, and this suite trains and judges one label a text. Give a "
-            "checkpoint of that kind, or remove problem_type from its config.json where one is "
-            "meant."
+            f"{PROBLEMS.get(problem, 'what it does not say')}, and by data.problem_type = "
+            f"{wanted!r} it is to answer {PROBLEMS[wanted]}. Give a checkpoint of that kind, or "
+            "correct the one that is wrong: problem_type in its config.json, or in the recipe."
         )
 
 

@@ -21,6 +21,7 @@ from optimize.models.checkpoint import load_config, load_tokenizer
 from optimize.models.encoder import StudentError
 from optimize.models.fit import check_fit, token_lengths
 from optimize.pipeline.cost import Cost, cost_of, measured_pace
+from optimize.problems import MULTI_LABEL
 from optimize.settings.load import parse, toml_table, with_base
 from optimize.settings.recipe import Settings
 
@@ -80,9 +81,9 @@ def initial_recipe(source: str, checkpoint: str | None, minutes: float) -> Initi
     splits = load(settings.data)
     settings = _fitted(settings)
     tokenizer = load_tokenizer(settings.teacher.checkpoint, settings.teacher.revision)
-    lengths = np.array(token_lengths(tokenizer, splits.train.texts))
+    lengths = np.array(token_lengths(tokenizer, splits.train.texts, pairs=splits.pairs))
     settings, cost = _within(settings, splits, float(lengths.mean()), minutes)
-    if label := _out_of_scope(splits):
+    if not splits.training.multi_label and (label := _out_of_scope(splits)):
         data.append((f"out_of_scope_label = {_quoted(label)}", "means none of the others"))
     text = "\n".join(_toml({"data": data, **_tables(settings, splits, lengths, cost)}))
     whole = parse(with_base(toml_table(text, "the first recipe"), BASE), "the first recipe")
@@ -174,10 +175,14 @@ def _data_lines(path: Path, form: str) -> Lines:
 
 
 def _column_lines(columns: Columns) -> Lines:
-    return [
-        (f"text_column = {_quoted(columns.text)}", "guessed: see that it is"),
-        (f"label_column = {_quoted(columns.label)}", "guessed: see that it is"),
-    ]
+    lines = [(f"text_column = {_quoted(columns.text)}", "guessed: see that it is")]
+    if columns.pair is not None:
+        second = f"text_pair_column = {_quoted(columns.pair)}"
+        lines.append((second, "guessed: leave it out where the first column is enough"))
+    lines.append((f"label_column = {_quoted(columns.label)}", "guessed: see that it is"))
+    if columns.several:
+        lines.append((f"problem_type = {_quoted(MULTI_LABEL)}", "its labels are lists"))
+    return lines
 
 
 def _split_lines(names: dict[str, str]) -> Lines:

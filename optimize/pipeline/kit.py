@@ -11,6 +11,7 @@ from typing import Any
 
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME, FileEntry, KitManifest, write_json
+from optimize.bundle.texts import parted
 from optimize.data.splits import Splits
 from optimize.models.folder import EXPORT_LIBRARIES, library_versions, link
 from optimize.workspace import Workspace
@@ -43,6 +44,7 @@ def build_kit(
         recipe=settings["name"],
         settings=dict(settings),
         labels=labels,
+        problem_type=splits.training.problem_type,
         variants={name: name for name in variants},
         manifests={
             name: FileEntry.of(folder / MANIFEST_NAME).sha256 for name, folder in variants.items()
@@ -62,7 +64,11 @@ def write_texts(splits: Splits, kit: Path) -> dict[str, str]:
     for name in ("validation", "test"):
         paths[name] = f"data/{name}.jsonl"
         with (kit / paths[name]).open("w", encoding="utf-8") as stream:
-            for text, label in zip(splits[name].texts, splits[name].labels, strict=True):
-                row = {"text": text, "label": splits.label_names[label]}
+            several = splits.training.multi_label
+            for text, labels in zip(splits[name].texts, splits.names_of(name), strict=True):
+                row: dict[str, Any] = {"text": text}
+                if splits.pairs:
+                    row["text"], row["text_pair"] = parted(text)
+                row |= {"labels": labels} if several else {"label": labels[0]}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     return paths

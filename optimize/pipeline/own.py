@@ -52,10 +52,14 @@ def _stage(name: str, chosen: VariantSettings, splits: Splits) -> Stage:
     if chosen.trained is not None:
         make = "optimize.distill.linear:build_linear"
         return Stage(f"variant-{name}", make, {"data": splits.training})
-    labels = splits.label_names
+    shared = {
+        "label_names": splits.label_names,
+        "problem_type": splits.training.problem_type,
+        "text_pair": splits.pairs,
+    }
     if chosen.python is not None:
         files = _python_files(name, chosen.python, Path(chosen.path), chosen.files)
-        values = {"factory": chosen.python, "source": files, "label_names": labels}
+        values = {"factory": chosen.python, "source": files, **shared}
         return Stage(f"variant-{name}", f"{MODULE}:build_python", values)
     return Stage(
         f"variant-{name}",
@@ -65,7 +69,7 @@ def _stage(name: str, chosen: VariantSettings, splits: Splits) -> Stage:
             "source": _model_files(name, str(chosen.model)),
             "runtime": chosen.runtime,
             "max_length": chosen.max_length,
-            "label_names": labels,
+            **shared,
         },
     )
 

@@ -31,6 +31,7 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
         length,
         fine_tuned=not teacher.fine_tune,
         layers=None if own else student.layers,
+        problem_type=settings.data.problem_type,
     )
     if own:
         check_fit(

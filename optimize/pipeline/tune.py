@@ -17,6 +17,7 @@ from optimize.bundle.folder import read_manifest
 from optimize.pipeline.runner import Build, Runner
 from optimize.settings.load import parse
 from optimize.settings.recipe import Settings
+from optimize.training.evaluation import score_of
 from optimize.training.predict import logits_of
 from optimize.workspace import Tell
 
@@ -109,10 +110,11 @@ def _run_trial(
     folder = tried.folder("student")
     parameters = read_manifest(folder).parameters
     validation = tried.splits.validation
-    answers = logits_of(folder, validation.texts).argmax(axis=1)
-    accuracy = float((answers == validation.labels).mean())
-    tell(f"trial {trial.number}: validation accuracy {accuracy:.4f}, {parameters:,} parameters")
-    return (accuracy, float(parameters))[: len(directions)]
+    scores = score_of(logits_of(folder, validation.texts), validation.labels)
+    ((name, score),) = scores.items()
+    words = name.replace("_", " ")
+    tell(f"trial {trial.number}: validation {words} {score:.4f}, {parameters:,} parameters")
+    return (score, float(parameters))[: len(directions)]
 
 
 def suggest(trial: optuna.Trial, settings: Settings) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def changed(settings: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Set
 
 
 class _Watch(TrainerCallback):
-    """Notes a trial's accuracy epoch by epoch, and stops one that falls behind.
+    """Notes a trial's score epoch by epoch, and stops one that falls behind.
 
     Optuna's own pruners know a single objective only. Here a trial's others are those that came as
     far with at most as many parameters: below their median it could not join the front.
@@ -159,11 +161,11 @@ class _Watch(TrainerCallback):
     ) -> None:
         import optuna
 
-        accuracy = (metrics or {})["eval_accuracy"]
+        score = (metrics or {})[f"eval_{args.metric_for_best_model}"]
         key = f"epoch {round(state.epoch or 0)}"
         size = sum(weight.numel() for weight in model.parameters())
         self._trial.set_user_attr("parameters", size)
-        self._trial.set_user_attr(key, accuracy)
+        self._trial.set_user_attr(key, score)
         others = [
             other.user_attrs[key]
             for other in self._trial.study.get_trials(deepcopy=False)
@@ -171,7 +173,7 @@ class _Watch(TrainerCallback):
             and key in other.user_attrs
             and other.user_attrs["parameters"] <= size
         ]
-        if len(others) >= LEAST_OTHERS and accuracy < statistics.median(others):
+        if len(others) >= LEAST_OTHERS and score < statistics.median(others):
             raise optuna.TrialPruned(f"below the median of {len(others)} at {key}")
 
 
@@ -190,7 +192,7 @@ def recipe_toml(trial: optuna.trial.FrozenTrial, base: str | None) -> str:
     params = dict(trial.params)
     prefix = "tool.optimize." if base is None else ""
     lines = [
-        f"# Trial {trial.number}: validation accuracy {trial.values[0]:.4f}, chosen on validation.",
+        f"# Trial {trial.number}: validation score {trial.values[0]:.4f}, chosen on validation.",
         "# For pyproject.toml, in place of what stands there." if base is None else "",
         "" if base is None else f'extends = "{base}"',
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
 from optimize.data.input_file import InputFiles
 from optimize.models.folder import entries
+from optimize.problems import ProblemType
 from optimize.quantize.adopt import adopt, check_labels
 from optimize.workspace import Workspace
 
@@ -23,6 +24,8 @@ def build_adopted(
     runtime: str,
     max_length: int | None,
     label_names: tuple[str, ...],
+    problem_type: ProblemType,
+    text_pair: bool,
 ) -> None:
     """The stage: a model built elsewhere, as a variant of the kit.
 
@@ -34,12 +37,16 @@ def build_adopted(
         runtime: of a checkpoint.
         max_length: longest input in tokens; by default what its files say.
         label_names: the data's, all of which it must know.
+        problem_type: the data's, which must be its own.
+        text_pair: whether the data's texts are pairs.
 
     Raises:
         AdoptError: it cannot be taken over.
     """
-    manifest = adopt(source.folder, result, runtime=runtime, max_length=max_length)
-    check_labels(name, manifest.labels, label_names)
+    manifest = adopt(
+        source.folder, result, runtime=runtime, max_length=max_length, text_pair=text_pair
+    )
+    check_labels(name, manifest, label_names, problem_type)
     kind = "INT8" if manifest.quantization else "fp32"
     run.tell(f"{manifest.format}, {kind}, {len(manifest.labels)} labels")
 
@@ -51,6 +58,8 @@ def build_python(
     factory: str,
     source: InputFiles,
     label_names: tuple[str, ...],
+    problem_type: ProblemType,
+    text_pair: bool,
 ) -> None:
     """The stage: a function of one's own, with the files that it reads.
 
@@ -60,6 +69,8 @@ def build_python(
         factory: ``MODULE:FACTORY``.
         source: the module, where it is a file of the folder, and its files.
         label_names: the data's; columns of an array of scores are in this order.
+        problem_type: the data's.
+        text_pair: whether the data's texts are pairs.
     """
     for each in source.names:
         (result / each).parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +83,8 @@ def build_python(
         labels=label_names,
         max_length=NO_LIMIT,
         parameters=0,
+        problem_type=problem_type,
+        text_pair=text_pair,
         files=entries(result),
         recipe={"python": factory},
     )

@@ -27,12 +27,11 @@ from optimize.models.folder import (
     link,
     save_torch,
 )
+from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 
 # What optimum names a model: exported, and then optimized or quantized by it.
 ONNX_NAMES = ("model_quantized.onnx", "model_optimized.onnx", MODEL_NAME)
 COUNTED_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
-# Other tasks than one label a text, as transformers names them.
-OTHER_PROBLEMS = frozenset({"multi_label_classification", "regression"})
 # Words of a quantized model's operators.
 INTEGER_OPERATORS = ("Integer", "QAttention", "QLinear", "DequantizeLinear", "MatMulNBits")
 # Tokenizers that know no limit say a number of this size.
@@ -65,7 +64,12 @@ def kind_of(folder: Path) -> str:
 
 
 def adopt(
-    folder: Path, result: Path, *, runtime: str = "onnx", max_length: int | None = None
+    folder: Path,
+    result: Path,
+    *,
+    runtime: str = "onnx",
+    max_length: int | None = None,
+    text_pair: bool = False,
 ) -> Manifest:
     """Fill ``result`` with the model in ``folder``.
 
@@ -74,6 +78,7 @@ def adopt(
         result: an empty folder.
         runtime: of a checkpoint: ``torch`` as it is, or ``onnx``, to which it is exported.
         max_length: longest input in tokens; by default what the files say.
+        text_pair: whether an input is a pair of texts, which no file says.
 
     Raises:
         AdoptError: a file is missing, or they contradict each other.
@@ -87,12 +92,14 @@ def adopt(
             link(str(folder / name), str(result / name))
         shutil.copy(folder / MANIFEST_NAME, result)
     elif kind == "onnx":
-        manifest = _adopt_onnx(folder, result, max_length)
+        manifest = _adopt_onnx(folder, result, max_length, text_pair=text_pair)
     else:
-        manifest = _adopt_checkpoint(str(folder), result, runtime, max_length)
+        own = {"text_pair": text_pair}
+        manifest = _adopt_checkpoint(str(folder), result, runtime, max_length, own)
     if manifest.format == "onnx":
         # That it loads and answers is part of what is checked.
-        Classifier(result).predict([TRIED_TEXT])
+        tried = (TRIED_TEXT, TRIED_TEXT) if manifest.text_pair else TRIED_TEXT
+        Classifier(result).predict_sets([tried])
     return manifest
 
 
@@ -103,7 +110,7 @@ def _onnx_files(folder: Path) -> list[Path]:
     return [*known, *(path for path in found if path not in known)]
 
 
-def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
+def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair: bool) -> Manifest:
     model, *others = _onnx_files(folder)
     if others and model.name not in ONNX_NAMES:
         raise AdoptError(
@@ -112,7 +119,7 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
         )
     config = _json(folder / CONFIG_NAME, "It names the labels; save it beside the model.")
     labels = _labels(folder, config)
-    _check_task(folder, config, labels)
+    problem_type = _problem_type(folder, config, labels)
     shutil.copy(model, result / MODEL_NAME)
     _copy_tokenizer(folder, result)
     shutil.copy(folder / CONFIG_NAME, result)
@@ -129,6 +136,8 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
         opset=facts.opsets.get(""),
         ir_version=facts.ir_version,
         quantization="adopted" if integer else None,
+        problem_type=problem_type,
+        text_pair=text_pair,
         files=entries(result),
         libraries={},
         recipe={"adopted": {"model": model.name}},
@@ -138,20 +147,20 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None) -> Manifest:
 
 
 def _adopt_checkpoint(
-    checkpoint: str, result: Path, runtime: str, max_length: int | None
+    checkpoint: str, result: Path, runtime: str, max_length: int | None, own: dict[str, Any]
 ) -> Manifest:
     from optimize.models.checkpoint import label_names, load_classifier, load_tokenizer
 
     model, tokenizer = load_classifier(checkpoint), load_tokenizer(checkpoint)
     labels = label_names(checkpoint)
     config = model.config.to_dict()
-    _check_task(Path(checkpoint), config, labels)
+    problem_type = _problem_type(Path(checkpoint), config, labels)
     length = _limit(max_length or tokenizer.model_max_length, _positions(config))
     if length is None:
         raise _no_length(Path(checkpoint))
     if max_length is not None and length != max_length:
         raise AdoptError(f"max_length = {max_length}, and the model takes 3 to {length}")
-    own: dict[str, Any] = {"labels": labels, "max_length": length}
+    own |= {"labels": labels, "max_length": length, "problem_type": problem_type}
     own["recipe"] = {"adopted": {"runtime": runtime}}
     if runtime == "torch":
         save_torch(model, tokenizer, result, **own)
@@ -220,15 +229,20 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(names[str(place)]) for place in ids)
 
 
-def _check_task(folder: Path, config: Mapping[str, Any], labels: Sequence[str]) -> None:
-    """Refuse a model of another task: its scores would be read as those of one label."""
-    problem = config.get("problem_type")
-    if problem in OTHER_PROBLEMS or len(labels) < 2:
-        told = f"problem_type {problem!r}" if problem in OTHER_PROBLEMS else f"{len(labels)} label"
+def _problem_type(folder: Path, config: Mapping[str, Any], labels: Sequence[str]) -> ProblemType:
+    """Whether a text has one label or several; other tasks are refused.
+
+    Raises:
+        AdoptError: scores of the model would be read as what they are not.
+    """
+    problem = config.get("problem_type") or SINGLE_LABEL
+    if problem not in (SINGLE_LABEL, MULTI_LABEL) or len(labels) < 2:
+        told = f"{len(labels)} label" if len(labels) < 2 else f"problem_type {problem!r}"
         raise AdoptError(
-            f"{folder / CONFIG_NAME} has {told}: this suite judges classifiers that answer one of "
-            "two or more labels a text"
+            f"{folder / CONFIG_NAME} has {told}: this suite judges classifiers of two or more "
+            "labels, one or several a text"
         )
+    return MULTI_LABEL if problem == MULTI_LABEL else SINGLE_LABEL
 
 
 def _max_length(folder: Path, config: dict[str, Any], given: int | None) -> int:
@@ -284,17 +298,27 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def check_labels(name: str, labels: Sequence[str], known: Sequence[str]) -> None:
+def check_labels(
+    name: str, manifest: Manifest, known: Sequence[str], problem_type: ProblemType
+) -> None:
     """Refuse a model that could never be right on some texts.
 
     Args:
         name: of the variant.
-        labels: the model's.
-        known: the data's.
+        manifest: the model's.
+        known: the data's labels.
+        problem_type: the data's.
 
     Raises:
-        AdoptError: the data has labels that the model has not; names some of both.
+        AdoptError: the data has labels that the model has not, and names some of both; or the one
+            has one label a text, and the other several.
     """
+    if manifest.problem_type != problem_type:
+        raise AdoptError(
+            f"variants.{name}: the model is of problem_type {manifest.problem_type!r}, the data of "
+            f"{problem_type!r}; set data.problem_type, or problem_type in the model's config.json"
+        )
+    labels = manifest.labels
     if absent := sorted(set(known) - set(labels)):
         others = sorted(set(labels) - set(known))
         raise AdoptError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 
 from optimize.bundle.classifier import Classifier
 from optimize.bundle.folder import CARD_NAME, read_manifest
@@ -18,6 +19,7 @@ from optimize.data.splits import TrainingData, digest_of
 from optimize.models.folder import link
 from optimize.quantize.card import model_card
 from optimize.settings.training import CalibrateSettings
+from optimize.training.thresholds import best_threshold
 from optimize.workspace import Workspace
 
 Logits = NDArray[np.float32]
@@ -71,22 +73,28 @@ def build_calibrated(
     # INT8 as it is served, one by one; a batch would share its scales.
     size = 1 if manifest.quantization else 32
     validation = data.validation
-    seen, label = {"validation": validation}, out_of_scope_label
-    found = fit(
-        Classifier(like or model).logits(validation.texts, batch_size=size),
-        validation.labels,
-        temperature=settings.temperature,
-        out_of_scope=None if label is None else data.label_names.index(label),
-        teacher_answers=np.load(teacher_logits / LOGITS_NAME).argmax(axis=1),
-        match=settings.out_of_scope,
-    )
+    label = out_of_scope_label
+    seen_digest = digest_of(data.label_names, {"validation": validation}, pairs=data.pairs)
+    logits = Classifier(like or model).logits(validation.texts, batch_size=size)
+    if data.multi_label:
+        found = fit_several(logits, validation.labels, temperature=settings.temperature)
+    else:
+        found = fit(
+            logits,
+            validation.labels,
+            temperature=settings.temperature,
+            out_of_scope=None if label is None else data.label_names.index(label),
+            teacher_answers=np.load(teacher_logits / LOGITS_NAME).argmax(axis=1),
+            match=settings.out_of_scope,
+        )
     for name in manifest.files:
         link(str(model / name), str(result / name))
     fitted = msgspec.structs.replace(
         manifest,
         temperature=found.temperature,
+        thresholds=found.thresholds,
         out_of_scope=None if label is None else OutOfScope(label=label, bias=found.bias),
-        inputs=manifest.inputs | {"calibration": digest_of(data.label_names, seen)},
+        inputs=manifest.inputs | {"calibration": seen_digest},
         recipe=manifest.recipe | {"calibrate": settings.model_dump()},
     )
     write_json(fitted, result / MANIFEST_NAME)
@@ -100,10 +108,61 @@ class Calibration(NamedTuple):
     Attributes:
         temperature: logits are divided by it before the softmax.
         bias: added to the out-of-scope label's logit before that.
+        thresholds: of each label's probability, where a text has several.
     """
 
     temperature: float = 1.0
     bias: float = 0.0
+    thresholds: tuple[float, ...] | None = None
+
+
+# Texts that must have a label for a threshold of its own; of fewer, the best one is chance.
+LEAST_POSITIVES = 20
+
+
+def fit_several(logits: Logits, labels: Ids, *, temperature: bool) -> Calibration:
+    """Fit a temperature and thresholds, where a text may have several labels.
+
+    One threshold for all labels has the best micro F1. A label that enough texts have gets one of
+    its own, with the label's best F1 (Lipton, Elkan and Naryanaswamy 2014, "Optimal Thresholding
+    of Classifiers to Maximize F1 Measure").
+
+    Args:
+        logits: shape (texts, labels).
+        labels: 1 for each label that a text has, else 0; the same shape.
+        temperature: whether to fit it.
+    """
+    chosen = fit_binary_temperature(logits, labels) if temperature else 1.0
+    rows = expit(logits.astype(np.float64) / chosen)
+    common = best_threshold(rows.ravel(), labels.ravel())
+    own = [
+        best_threshold(rows[:, label], labels[:, label])
+        if labels[:, label].sum() >= LEAST_POSITIVES
+        else common
+        for label in range(labels.shape[1])
+    ]
+    return Calibration(chosen, thresholds=tuple(own))
+
+
+def fit_binary_temperature(logits: Logits, labels: Ids) -> float:
+    """The temperature with the least cross-entropy of the labels' sigmoids.
+
+    Args:
+        logits: shape (texts, labels).
+        labels: 1 for each label that a text has, else 0; the same shape.
+    """
+    signed = np.where(labels == 1, logits, -logits).astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -signed / np.exp(log_temperature)).mean())
+
+    return _coolest(loss)
+
+
+def _coolest(loss: Callable[[float], float]) -> float:
+    """The temperature whose logarithm has the least loss."""
+    bounds = (np.log(COLDEST), np.log(HOTTEST))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def fit_temperature(logits: Logits, labels: Ids) -> float:
@@ -120,8 +179,7 @@ def fit_temperature(logits: Logits, labels: Ids) -> float:
         scores = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
         return -float(scores[np.arange(len(labels)), labels].mean())
 
-    bounds = (np.log(COLDEST), np.log(HOTTEST))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    return _coolest(loss)
 
 
 def fit_bias(logits: Logits, label: int, wanted: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from optimize.bundle.manifest import Manifest
+from optimize.bundle.usage import usage
 from optimize.escape import for_markdown
 
 SHOWN_LABELS = 12
@@ -28,7 +29,7 @@ Labels: {labels}.
 from optimize import Classifier
 
 classifier = Classifier("this folder")
-classifier.predict(["a text"])  # [(label, probability)]
+{usage(manifest)}
 ```
 
 {_others(manifest, bias)}
@@ -55,5 +56,5 @@ def _others(manifest: Manifest, bias: str) -> str:
     return (
         "`optimum` (`ORTModelForSequenceClassification`) and `transformers.pipeline` load it too. "
         "They leave\nout what the manifest adds to the logits: temperature "
-        f"{manifest.temperature:.3g}{bias}."
+        f"{manifest.temperature:.3g}{bias}" + (", thresholds." if manifest.thresholds else ".")
     )

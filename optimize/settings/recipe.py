@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from optimize.settings.base import Section, Table
 from optimize.settings.gates import Gate, Regression
 from optimize.settings.training import (
@@ -76,7 +77,10 @@ class DataSettings(Section):
         config: Hub configuration.
         revision: Hub revision; pin it, so that the data cannot change under a gate.
         text_column: column that holds the text.
-        label_column: column that holds the label.
+        text_pair_column: column that holds the second text, where pairs are classified, as in
+            entailment or duplicate questions.
+        label_column: column that holds the label; with several labels a text, a list of them.
+        problem_type: one label a text, or several and none (``multi_label_classification``).
         split_column: column that says which split a row is in, where one file holds them all.
         quoting: of CSV and TSV files: ``minimal`` where quotes are the format's, ``none`` where
             they are part of the texts; ``auto`` takes a CSV file for the former and a TSV file for
@@ -97,7 +101,9 @@ class DataSettings(Section):
     config: str | None = None
     revision: str | None = None
     text_column: str = "text"
+    text_pair_column: str | None = None
     label_column: str = "label"
+    problem_type: ProblemType = SINGLE_LABEL
     split_column: str = "split"
     quoting: Literal["auto", "minimal", "none"] = "auto"
     train: str = "train"
@@ -106,6 +112,31 @@ class DataSettings(Section):
     split_seed: int = 0
     leakage_warn_share: float = Field(default=0.01, ge=0, le=1)
     out_of_scope_label: str | None = None
+
+    @field_validator("problem_type", mode="before")
+    @classmethod
+    def _no_regression(cls, value: Any) -> Any:
+        if value == "regression":
+            raise ValueError(
+                "regression, a number a text, is not what this trains or judges; give classes, "
+                f"{SINGLE_LABEL} or {MULTI_LABEL}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _columns_and_problem_fit(self) -> DataSettings:
+        if self.text_pair_column in (self.text_column, self.label_column):
+            raise ValueError(
+                f"text_pair_column = {self.text_pair_column!r} is the column of something else too"
+            )
+        if self.multi_label and self.out_of_scope_label is not None:
+            raise ValueError(
+                "out_of_scope_label is for one label a text; where a text has several, one that "
+                "is out of scope has none: give it an empty list"
+            )
+        if self.format == "clinc" and (self.multi_label or self.text_pair_column):
+            raise ValueError('format = "clinc" holds single texts with one label each')
+        return self
 
     @model_validator(mode="after")
     def _splits_are_three(self) -> DataSettings:
@@ -123,6 +154,17 @@ class DataSettings(Section):
                 f"validation = {self.validation} and test = {self.test} leave nothing to train on"
             )
         return self
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return self.problem_type == MULTI_LABEL
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of a text: one, or two for pairs."""
+        pair = self.text_pair_column
+        return (self.text_column,) if pair is None else (self.text_column, pair)
 
     @property
     def named_splits(self) -> dict[str, str]:
@@ -244,11 +286,32 @@ class Settings(Section):
                 "student.vocabulary changes the tokens, and distill.hidden and distill.relations "
                 "compare token by token; leave out one of the two"
             )
+        self._check_problem()
         for name, gate in self.active_gates.items():
             gate.check_names(name, self.judged_variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judged_variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
         return self
+
+    def _check_problem(self) -> None:
+        """What is not for several labels a text, or for pairs."""
+        distill, data = self.distill, self.data
+        refused = []
+        if data.multi_label:
+            refused += [
+                ("distill.decoupled", distill.decoupled, "0"),
+                ("generate.checkpoint", self.generate.checkpoint, "nothing"),
+            ]
+        if data.text_pair_column is not None:
+            refused += [
+                ("generate.checkpoint", self.generate.checkpoint, "nothing"),
+                ("distill.transfer", distill.transfer, "nothing"),
+                ("student.shape", self.student.shape == "static", '"encoder"'),
+            ]
+        what = "several labels a text" if data.multi_label else "pairs of texts"
+        for name, used, instead in refused:
+            if used:
+                raise ValueError(f"{name} is not for {what}; set it to {instead}")
 
     @model_validator(mode="after")
     def _own_variants_have_names_of_their_own(self) -> Settings:

@@ -24,7 +24,8 @@ class VariantSettings(Table):
         python: ``MODULE:FACTORY``. The factory is called with the folder of ``files``, and gives
             a function from a list of texts to answers: an array of scores, a row a text and a
             column a label in the order of the data's names; or for each text a label, or a pair of
-            label and probability.
+            label and probability. Where a text may have several labels, a list of them. Where texts
+            are pairs, it gets tuples of two.
         path: folder that the module and the files lie in.
         files: files that one ships beside the module; they count as its size.
         trained: ``tf-idf`` trains a linear model on word counts, which says what a transformer is

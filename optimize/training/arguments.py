@@ -23,8 +23,16 @@ from optimize.training.run import Run
 from optimize.workspace import Tell
 
 
-def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArguments:
-    """Arguments that every training stage shares: an evaluation and a checkpoint an epoch."""
+def training_arguments(
+    settings: TrainingSettings, work: Path, metric: str = "accuracy"
+) -> TrainingArguments:
+    """Arguments that every training stage shares: an evaluation and a checkpoint an epoch.
+
+    Args:
+        settings: of the training.
+        work: folder of its checkpoints.
+        metric: what the best epoch is chosen by.
+    """
     return TrainingArguments(
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -40,7 +48,7 @@ def training_arguments(settings: TrainingSettings, work: Path) -> TrainingArgume
         save_strategy="epoch",
         save_total_limit=2,  # the newest may be cut short, and then the one before is whole
         load_best_model_at_end=True,
-        metric_for_best_model="accuracy",
+        metric_for_best_model=metric,
         logging_strategy="no",
         report_to="none",
         seed=settings.seed,
@@ -60,7 +68,7 @@ def callbacks(settings: TrainingSettings, run: Run) -> list[TrainerCallback]:
 
 
 class EpochLine(TrainerCallback):
-    """Tells the validation accuracy and the time left after every epoch."""
+    """Tells the score on validation and the time left after every epoch."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -87,8 +95,9 @@ class EpochLine(TrainerCallback):
         done = epoch - self._first_epoch
         elapsed = time.monotonic() - self._start
         left = elapsed / done * (args.num_train_epochs - epoch) if done > 0 else 0.0
-        accuracy = (metrics or {}).get("eval_accuracy", float("nan"))
+        name = str(args.metric_for_best_model)
+        score = (metrics or {}).get(f"eval_{name}", float("nan"))
         self._tell(
             f"epoch {epoch:.0f} of {args.num_train_epochs:.0f}, "
-            f"validation accuracy {accuracy:.4f}, {left:.0f} s left"
+            f"validation {name.replace('_', ' ')} {score:.4f}, {left:.0f} s left"
         )

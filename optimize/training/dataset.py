@@ -24,8 +24,8 @@ class TrainingSet:
 
     Attributes:
         tokens: texts by the student's tokenizer: the transfer set, and copies of some of it.
-        labels: class ids, a text of the transfer set each; :data:`optimize.data.splits.UNLABELLED`
-            where there is none.
+        labels: as a split has them, a text of the transfer set each;
+            :data:`optimize.data.splits.UNLABELLED` where nobody knows.
         targets: what the teacher said; ``None`` where only labels speak.
         same_origin: the student began as its teacher, so that states of equal width mean the same.
         sources: row of the transfer set whose label and targets hold for each text, shape (texts,);

@@ -27,7 +27,9 @@ def logits_of(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     manifest = read_manifest(folder)
     found = np.empty((len(texts), len(manifest.labels)), dtype=np.float32)
     with TemporaryDirectory() as work, torch.inference_mode():
-        tokens = tokenise(texts, tokenizer, manifest.max_length, Path(work))
+        tokens = tokenise(
+            texts, tokenizer, manifest.max_length, Path(work), pairs=manifest.text_pair
+        )
         for rows in token_batches(tokens.lengths, TOKENS_PER_BATCH):
             found[rows] = model(**tokens.batch(rows)).logits.numpy()
     return found

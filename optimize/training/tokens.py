@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from optimize.data.arrays import Ragged, padded
+from optimize.models.inputs import tokenizer_inputs
 from optimize.training.distributed import Processes
 
 IDS_NAME = "ids.npy"
+TYPES_NAME = "types.npy"
 OFFSETS_NAME = "offsets.npy"
 CHUNK = 4096  # texts that are in memory at once
 
@@ -33,6 +36,8 @@ class Tokens:
         self.offsets = folder / OFFSETS_NAME
         self._pad_id = int(tokenizer.pad_token_id or 0)
         self._typed = "token_type_ids" in tokenizer.model_input_names
+        types = folder / TYPES_NAME
+        self._types = Ragged(types, self.offsets) if types.is_file() else None
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -48,25 +53,49 @@ class Tokens:
         mask = padded([np.ones(len(block), dtype=np.int64) for block in blocks])
         ids = padded(blocks, self._pad_id).astype(np.int64)
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        if self._typed:
+        if self._types is not None:
+            types = padded(self._types[rows]).astype(np.int64)
+            batch["token_type_ids"] = torch.from_numpy(types)
+        elif self._typed:
             batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
         return batch
 
 
 def tokenise(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, max_length: int, folder: Path
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    folder: Path,
+    *,
+    pairs: bool = False,
 ) -> Tokens:
-    """Tokenise a stream of texts into a folder; a chunk of them is in memory at a time."""
+    """Tokenise a stream of texts into a folder; a chunk of them is in memory at a time.
+
+    Args:
+        texts: as a split has them.
+        tokenizer: of the model that is to read them.
+        max_length: in tokens, beyond which a text is cut.
+        folder: to write to.
+        pairs: whether each text is a pair; then token types are written too, where the model
+            tells them apart.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    typed = pairs and "token_type_ids" in tokenizer.model_input_names
+    columns = {"input_ids": IDS_NAME} | ({"token_type_ids": TYPES_NAME} if typed else {})
+    raw = {column: folder / f"{name}.part" for column, name in columns.items()}
     lengths: list[NDArray[np.int64]] = []
-    raw = folder / f"{IDS_NAME}.part"
-    with raw.open("wb") as stream:
+    with ExitStack() as stack:
+        streams = {column: stack.enter_context(path.open("wb")) for column, path in raw.items()}
         for chunk in _chunks(texts):
-            encoded = tokenizer(chunk, truncation=True, max_length=max_length)["input_ids"]
-            lengths.append(np.array([len(ids) for ids in encoded], dtype=np.int64))
-            np.concatenate([np.asarray(ids, dtype=np.int32) for ids in encoded]).tofile(stream)
+            inputs = tokenizer_inputs(chunk, pairs=pairs)
+            encoded = tokenizer(*inputs, truncation=True, max_length=max_length)
+            lengths.append(np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64))
+            for column, stream in streams.items():
+                rows = [np.asarray(row, dtype=np.int32) for row in encoded[column]]
+                np.concatenate(rows).tofile(stream)
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), *lengths]).cumsum()
-    _add_header(raw, folder / IDS_NAME, int(offsets[-1]))
+    for column, name in columns.items():
+        _add_header(raw[column], folder / name, int(offsets[-1]))
     np.save(folder / OFFSETS_NAME, offsets)
     return Tokens(folder, tokenizer)
 
@@ -77,10 +106,12 @@ def tokenise_once(
     max_length: int,
     folder: Path,
     processes: Processes,
+    *,
+    pairs: bool = False,
 ) -> Tokens:
     """The same for several processes: the first writes, all read."""
     if processes.first:
-        tokenise(texts, tokenizer, max_length, folder)
+        tokenise(texts, tokenizer, max_length, folder, pairs=pairs)
     processes.wait()
     return Tokens(folder, tokenizer)
 

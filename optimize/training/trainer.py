@@ -19,7 +19,7 @@ from optimize.training.averaging import WeightAverage
 from optimize.training.batches import LengthBatches
 from optimize.training.cross_entropy import hard_label_loss
 from optimize.training.dataset import TrainingLoader, TrainingSet
-from optimize.training.evaluation import compute_accuracy
+from optimize.training.evaluation import compute_metrics, metric_of
 from optimize.training.optimizer import linear_schedule, parameter_groups
 from optimize.training.profile import Profile
 from optimize.training.resume import last_whole_checkpoint
@@ -45,9 +45,9 @@ class ClassifierTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            args=training_arguments(settings, run.work),
+            args=training_arguments(settings, run.work, metric_of(training_set.labels)),
             train_dataset=range(len(training_set.tokens)),
-            compute_metrics=compute_accuracy,
+            compute_metrics=compute_metrics,
             **kwargs,
         )
         self.settings: Any = settings
@@ -147,7 +147,7 @@ class ClassifierTrainer(Trainer):
 
         Args:
             logits: shape (batch, labels).
-            labels: class ids, shape (batch,).
+            labels: class ids, shape (batch,); or of several labels a text, (batch, labels).
             teacher: what it said, by name.
             mask: 1 at a token, 0 at padding, shape (batch, tokens).
         """

@@ -104,7 +104,7 @@ def test_trainers_loss_is_the_pure_function(splits, tiny_backbone, tokenizer, tm
         run=run_of(tmp_path),
         model=student_of(splits, tiny_backbone),
         data_collator=PaddingCollator(tokenizer),
-        eval_dataset=tokenised(splits.validation.texts, None, tokenizer, LENGTH),
+        eval_dataset=tokenised(splits.validation, tokenizer, LENGTH),
     )
     batch = training_set.batch([2, 0, 1])
     assert batch["teacher_logits"].argmax(dim=1).tolist() == splits.train.labels[[2, 0, 1]].tolist()
@@ -130,7 +130,7 @@ def test_student_learns_from_the_teacher_alone(splits, tiny_backbone, tokenizer,
     model = trained(
         splits, tiny_backbone, tmp_path, targets, alpha=0.0, temperature=1.0, epochs=24
     ).eval()
-    rows = tokenised(splits.train.texts, None, tokenizer, LENGTH)
+    rows = tokenised(splits.train, tokenizer, LENGTH)
     with torch.inference_mode():
         answers = model(**PaddingCollator(tokenizer)(list(rows))).logits.argmax(-1).numpy()
     # By the labels, every one of these answers is wrong.

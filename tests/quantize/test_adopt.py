@@ -105,10 +105,7 @@ def with_values(**values):
 
 
 FAULTS = {
-    "several labels a text": (
-        with_values(problem_type="multi_label_classification"),
-        "one of two or more labels a text",
-    ),
+    "a number a text": (with_values(problem_type="regression"), "one or several a text"),
     "one label": (with_values(id2label={"0": "LABEL_0"}), "has 1 label"),
     "fewer positions than asked for": (with_values(max_position_embeddings=16), "takes 3 to 16"),
     "positions from behind padding": (

@@ -69,7 +69,16 @@ def _speedups(
 
 def _drops(base: str, others: Sequence[str], seen: Evidence) -> Iterator[Drop]:
     for name in others:
-        if base in seen.predictions and name in seen.predictions:
+        if base not in seen.predictions or name not in seen.predictions:
+            continue
+        if seen.members is not None:
+            drop, interval = seen.paired_f1(base, name)[:2]
+            yield Drop(
+                candidate=name,
+                drop_pp=100 * drop,
+                interval=Span(low=100 * interval.low, high=100 * interval.high),
+            )
+        else:
             counts = seen.paired(base, name)
             found = tango_interval(counts.worse, counts.better, counts.examples, DROP_LEVEL)
             yield Drop(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimize.judge.label_sets import indicators
 from optimize.judge.records import Control, Mode, Predictions, Report, Timing, VariantFacts
 from optimize.judge.statistics.accuracy import PairedCounts, compare, distinct_rows
+from optimize.judge.statistics.label_f1 import F1Drop, paired_drop
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Evidence:
         timing: all times.
         controls: the A/A control, by workload.
         predictions: answers of each variant to the judged split.
-        labels: true class ids of that split.
+        labels: true labels of that split, as ids of the report's.
         isa: instruction-set class of this machine.
         mode: ``quick`` decides timings by the central 80 % of block ratios.
         batch_changes: rows whose label changes in batches, by INT8 variant.
         gate_names: gates and workloads of this run, those against a baseline aside.
         distinct: rows of that split that repeat no other; all when absent.
+        members: class ids in each set that an id stands for, where a text may have several labels.
+        classes: number of classes.
         stored: the report that stands in for the variant ``baseline``, if one does.
     """
 
@@ -53,6 +57,8 @@ class Evidence:
     batch_changes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     gate_names: tuple[str, ...] = ()
     distinct: NDArray[np.int64] | None = None
+    members: tuple[tuple[int, ...], ...] | None = None
+    classes: int = 0
     stored: Stored | None = None
 
     @classmethod
@@ -70,6 +76,8 @@ class Evidence:
             mode=report.mode,
             batch_changes=report.batch_changes,
             distinct=distinct_rows(report.texts, labels) if known else None,
+            members=report.label_sets,
+            classes=len(report.class_names),
         )
 
     def paired(self, reference: str, candidate: str) -> PairedCounts:
@@ -77,3 +85,13 @@ class Evidence:
         return compare(
             self.predictions[reference], self.predictions[candidate], self.labels, self.distinct
         )
+
+    def paired_f1(self, reference: str, candidate: str) -> F1Drop:
+        """The drop of micro F1 over the same texts, where a text may have several labels."""
+        rows = np.arange(len(self.labels)) if self.distinct is None else self.distinct
+
+        def has(ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+            return indicators(np.asarray(ids)[rows], self.members or (), self.classes)
+
+        theirs, ours = (self.predictions[name].labels for name in (reference, candidate))
+        return paired_drop(has(self.labels), has(theirs), has(ours))

@@ -24,7 +24,13 @@ from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, fai
 from optimize.judge.gates.regression import entries_rule, growth_rule, stored_speed_rule
 from optimize.judge.records import GateResult, Series, Span, Verdict
 from optimize.judge.statistics.accuracy import PairedCounts, changed_rows, compare
-from optimize.judge.statistics.proportions import examples_needed, tango_interval, tango_noninferior
+from optimize.judge.statistics.label_f1 import F1Drop
+from optimize.judge.statistics.proportions import (
+    examples_needed,
+    examples_without_disagreement,
+    tango_interval,
+    tango_noninferior,
+)
 from optimize.judge.statistics.sequential import SequentialVerdict
 from optimize.settings.gates import (
     BASELINE,
@@ -213,6 +219,8 @@ def _speed_reason(outcome: SequentialVerdict, margin: float, limit: float) -> st
 
 @rule.register
 def _accuracy(gate: AccuracyGate, question: Question, seen: Evidence) -> Finding:
+    if seen.members is not None:
+        return _micro_f1(seen.paired_f1(gate.reference, gate.candidate), question.limit)
     counts, limit = seen.paired(gate.reference, gate.candidate), question.limit
     margin = limit / 100
     interval = tango_interval(counts.worse, counts.better, counts.examples, 0.90)
@@ -227,6 +235,24 @@ def _accuracy(gate: AccuracyGate, question: Question, seen: Evidence) -> Finding
         reason = f"{drop - limit:.2f} pp above the limit{sure}"
         return Finding("fail", measured, reason, drop, span)
     return Finding("inconclusive", measured, words, drop, span, _more_examples(counts, margin))
+
+
+def _micro_f1(found: F1Drop, limit: float) -> Finding:
+    """Where a text may have several labels: the BCa interval of the paired difference decides."""
+    margin, drop = limit / 100, 100 * found.drop
+    span = Span(low=100 * found.interval.low, high=100 * found.interval.high)
+    measured = f"drop {drop:+.2f} pp of micro F1 {brackets(span)}"
+    words = f"{found.differing} of {found.examples} texts are given other labels"
+    # Of texts that are all answered alike there is no interval; see tango_noninferior.
+    least = examples_without_disagreement(margin)
+    known = found.differing > 0 or found.examples >= least
+    if known and found.interval.high < margin:
+        return Finding("pass", measured, words, drop, span)
+    if found.drop >= margin:
+        sure = " for sure" if found.interval.low > margin else ""
+        return Finding("fail", measured, f"{drop - limit:.2f} pp above the limit{sure}", drop, span)
+    remedy = f"judge more examples than {found.examples}; or {REMEDIES['accuracy']}"
+    return Finding("inconclusive", measured, words, drop, span, remedy)
 
 
 def _enough_words(counts: PairedCounts, margin: float) -> str:

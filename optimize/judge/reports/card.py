@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from optimize.bundle.manifest import Manifest
+from optimize.bundle.usage import usage
 from optimize.escape import for_markdown
 from optimize.judge.records import Report, Scores
 from optimize.judge.reports.breakdown import pair_of
@@ -34,7 +35,7 @@ def hub_card(manifest: Manifest, name: str, report: Report | None, variant: str)
         f"{manifest.size_bytes / 1e6:.1f} MB.", "",
         "```python", "from optimize import Classifier", "",
         f'classifier = Classifier("{name}", revision="…")  # pin a commit',
-        'classifier.predict(["a text"])  # [(label, probability)]', "```", "",
+        usage(manifest), "```", "",
         _what_plain_libraries_leave_out(manifest), "",
     ]  # fmt: skip
     if report is not None:
@@ -62,6 +63,8 @@ def _metadata(manifest: Manifest, name: str, report: Report | None, scores: Scor
             f"    - {{type: accuracy, value: {scores.accuracy:.4f}}}",
             f"    - {{type: f1, name: macro F1, value: {scores.macro_f1:.4f}}}",
         ]  # fmt: skip
+        if scores.micro_f1 is not None:
+            lines.append(f"    - {{type: f1, name: micro F1, value: {scores.micro_f1:.4f}}}")
     return "\n".join([*lines, "---", ""])
 
 
@@ -73,7 +76,8 @@ def _what_plain_libraries_leave_out(manifest: Manifest) -> str:
     bias = f" and a bias of {rule.bias:+.3g} for “{for_markdown(rule.label)}”" if rule else ""
     return (
         "`optimum` and `transformers.pipeline` load it too, and leave out what the manifest adds "
-        f"to the logits: a temperature of {manifest.temperature:.3g}{bias}."
+        f"to the logits: a temperature of {manifest.temperature:.3g}{bias}"
+        + (", and its thresholds." if manifest.thresholds else ".")
     )
 
 
@@ -84,9 +88,10 @@ def _judged(report: Report, variant: str) -> list[str]:
     ]
     scores = report.scores.get(report.split, {}).get(variant)
     if scores is not None:
-        low, high = scores.accuracy_interval.low or 0.0, scores.accuracy_interval.high or 0.0
+        name, share, interval = scores.headline
+        low, high = interval.low or 0.0, interval.high or 0.0
         told += [
-            f"Accuracy on {for_markdown(report.split)}: {100 * scores.accuracy:.2f} % "
+            f"{name[0].upper()}{name[1:]} on {for_markdown(report.split)}: {100 * share:.2f} % "
             f"[{100 * low:.1f}, {100 * high:.1f}], macro F1 {100 * scores.macro_f1:.2f} %, "
             f"calibration error {scores.calibration_error:.3f}.", "",
         ]  # fmt: skip

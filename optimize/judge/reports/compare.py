@@ -290,7 +290,7 @@ def _cells(report: Report, first: Report, variant: str, workloads: Sequence[str]
     cells.append(f"{throughput(report, variant):,.0f}")
     cells.append(f"{float(np.median(timing.startup_s[variant])):.2f} s")
     cells.append(f"{float(np.median(timing.peak_rss_bytes[variant])) / 2**20:.0f} MiB")
-    cells.append(f"{100 * report.scores[report.split][variant].accuracy:.2f} %")
+    cells.append(f"{100 * report.scores[report.split][variant].headline[1]:.2f} %")
     answers = [one.predictions[one.split][variant] for one in (first, report)]
     return [*cells, str(len(differing(*answers)))]
 

@@ -117,10 +117,16 @@ def sentence(report: Report, pair: Pair | None) -> str:
     if not found or report.comparisons is None or report.comparisons.reference != pair.reference:
         return f"{pair.candidate} is {first} than {pair.reference}." if first else ""
     drop, worst = found.drop_pp, found.interval.high
-    word = "fewer" if drop > 0 else "more"
-    cost = f"on {report.split} it answers {abs(drop):.1f} pp {word} texts right"
+    if report.label_sets is None:
+        word = "fewer" if drop > 0 else "more"
+        cost = f"on {report.split} it answers {abs(drop):.1f} pp {word} texts right"
+        worse = "fewer"
+    else:
+        word = "lower" if drop > 0 else "higher"
+        cost = f"on {report.split} its micro F1 is {abs(drop):.1f} pp {word}"
+        worse = "lower"
     if worst is not None:
-        cost += f", at worst {max(0.0, worst):.1f} fewer"
+        cost += f", at worst {max(0.0, worst):.1f} {worse}"
     start = f"{pair.candidate} is {first} than {pair.reference}; " if first else ""
     whole = f"{start}{cost}."
     return whole[0].upper() + whole[1:] if not start else whole
@@ -164,7 +170,9 @@ def _tiles(report: Report, pair: Pair | None) -> list[tuple[str, str]]:
         found.append(("what one ships", f"{facts.size_bytes / 1e6:.1f} MB"))
     scores = report.scores.get(report.split, {}).get(pair.candidate)
     if scores is not None:
-        found.append((f"right on {report.split}", f"{100 * scores.accuracy:.2f} %"))
+        name, share, _ = scores.headline
+        word = "right" if name == "accuracy" else name
+        found.append((f"{word} on {report.split}", f"{100 * share:.2f} %"))
     startup = report.timing.startup_s.get(pair.candidate)
     if startup:
         found.append(("to the first answer", f"{float(np.median(startup)):.2f} s"))
@@ -178,7 +186,7 @@ def _pareto(report: Report) -> str:
     )
     timed = report.timing.series.get(workload, {})
     points = [
-        charts.Bubble(name, time, 100 * scored[name].accuracy, float(facts.size_bytes))
+        charts.Bubble(name, time, 100 * scored[name].headline[1], float(facts.size_bytes))
         for name, facts in report.variants.items()
         if name in scored and name in timed and (time := timed[name].p50_ms)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from optimize.escape import for_command, for_command_property
 from optimize.judge.gates.control import brackets, widening_of
-from optimize.judge.records import Control, GateResult, Report, Scores, Timing, overall
+from optimize.judge.records import Control, GateResult, Report, Scores, Span, Timing, overall
 
 ABSENT = "—"
 MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -32,8 +32,11 @@ def variant_table(report: Report) -> Table:
     workloads = list(report.timing.series)
     header = ["variant", "params", "size"]
     header += [f"{name}, ms" for name in workloads]
-    header += [f"{report.split} accuracy", "drop", "ECE"]
     scored = report.scores[report.split]
+    several = report.label_sets is not None
+    header.append(f"{report.split} {'all labels right' if several else 'accuracy'}")
+    header += ["micro F1"] if several else []
+    header += ["drop", "ECE"]
     outside = any(scores.out_of_scope_recall is not None for scores in scored.values())
     header += ["out of scope", "verdict"] if outside else ["verdict"]
     rows = []
@@ -46,7 +49,10 @@ def variant_table(report: Report) -> Table:
         else:
             row += [_time_cell(report, name, workload) for workload in workloads]
             scores = scored[name]
-            row += [_accuracy_cell(scores), _drop_cell(report, name)]
+            row.append(_accuracy_cell(scores))
+            if several:
+                row.append(_f1_cell(scores))
+            row.append(_drop_cell(report, name))
             row.append(f"{scores.calibration_error:.3f}")
             if outside:
                 recall = scores.out_of_scope_recall
@@ -69,9 +75,18 @@ def _time_cell(report: Report, name: str, workload: str) -> str:
 
 
 def _accuracy_cell(scores: Scores) -> str:
-    interval = scores.accuracy_interval
+    return _share_cell(scores.accuracy, scores.accuracy_interval)
+
+
+def _f1_cell(scores: Scores) -> str:
+    if scores.micro_f1 is None or scores.micro_f1_interval is None:
+        return ABSENT
+    return _share_cell(scores.micro_f1, scores.micro_f1_interval)
+
+
+def _share_cell(share: float, interval: Span) -> str:
     low, high = (math.nan if end is None else 100 * end for end in (interval.low, interval.high))
-    return f"{100 * scores.accuracy:.2f} %\n[{low:.1f}, {high:.1f}]"
+    return f"{100 * share:.2f} %\n[{low:.1f}, {high:.1f}]"
 
 
 def _drop_cell(report: Report, name: str) -> str:

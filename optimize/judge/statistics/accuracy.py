@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimize.bundle.texts import shown
 from optimize.judge.kit import Examples
+from optimize.judge.label_sets import indicators
 from optimize.judge.records import LabelChange, Predictions, Scores, Span
+from optimize.judge.statistics.label_f1 import (
+    macro_f1_of_sets,
+    macro_f1_sets_interval,
+    micro_f1,
+    micro_f1_interval,
+)
 from optimize.judge.statistics.proportions import (
     expected_calibration_error,
     macro_f1,
@@ -40,9 +48,21 @@ class PairedCounts(NamedTuple):
 
 
 def score(
-    predictions: Predictions, examples: Examples, classes: int, out_of_scope: int | None = None
+    predictions: Predictions,
+    examples: Examples,
+    classes: int,
+    out_of_scope: int | None = None,
+    members: Sequence[Sequence[int]] | None = None,
 ) -> Scores:
-    """Accuracy, F1 and calibration, with intervals; recall of the out-of-scope class if named."""
+    """Accuracy, F1 and calibration, with intervals; recall of the out-of-scope class if named.
+
+    Args:
+        predictions: a variant's answers.
+        examples: the texts, with their labels.
+        classes: how many there are.
+        out_of_scope: class id of that label, where there is one.
+        members: class ids in each set that an id stands for, where a text may have several labels.
+    """
     answers = np.asarray(predictions.labels, dtype=np.int64)
     right = answers == examples.labels
     correct, size = int(right.sum()), len(right)
@@ -51,11 +71,30 @@ def score(
         examples=size,
         correct=correct,
         accuracy_interval=_span(wilson_interval(correct, size)),
-        macro_f1=macro_f1(examples.labels, answers, classes),
-        macro_f1_interval=_span(macro_f1_interval(examples.labels, answers, classes)),
+        **_f1(examples.labels, answers, classes, members),
         calibration_error=expected_calibration_error(predictions.confidences, right),
         out_of_scope_recall=float(right[outside].mean()) if outside.any() else None,
     )
+
+
+def _f1(
+    truth: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    classes: int,
+    members: Sequence[Sequence[int]] | None,
+) -> dict[str, Any]:
+    if members is None:
+        return {
+            "macro_f1": macro_f1(truth, answers, classes),
+            "macro_f1_interval": _span(macro_f1_interval(truth, answers, classes)),
+        }
+    has = indicators(truth, members, classes), indicators(answers, members, classes)
+    return {
+        "macro_f1": macro_f1_of_sets(*has),
+        "macro_f1_interval": _span(macro_f1_sets_interval(*has)),
+        "micro_f1": micro_f1(*has),
+        "micro_f1_interval": _span(micro_f1_interval(*has)),
+    }
 
 
 def compare(
@@ -144,7 +183,7 @@ def label_changes(
     )
     changes = [
         LabelChange(
-            text=text,
+            text=shown(text),
             truth=names[truth],
             before=names[old],
             after=names[new],

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+ClassId = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 
 
@@ -38,9 +39,9 @@ class Taken(Struct):
 
 
 class Answered(Struct):
-    """Class ids and their probabilities, row by row."""
+    """Class ids and their probabilities, row by row; lists of ids where a text has several."""
 
-    labels: list[Annotated[int, Meta(ge=0)]]
+    labels: list[ClassId | list[ClassId]]
     confidences: list[float]
     finite: bool
 

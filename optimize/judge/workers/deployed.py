@@ -16,13 +16,15 @@ import json, sys
 from optimize import Classifier
 folder, threads = sys.argv[1:]
 texts = json.load(sys.stdin)
-answers = Classifier(folder, threads=int(threads)).predict(texts, batch_size=1)
-print(json.dumps([answer.label for answer in answers]))
+answers = Classifier(folder, threads=int(threads)).predict_sets(texts, batch_size=1)
+print(json.dumps([" + ".join(answer.labels) or "(none)" for answer in answers]))
 """
 
 
 def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]:
     """The label of each text, by :class:`optimize.Classifier` in a fresh process, one by one.
+
+    Where a text has several, they are joined by ``+``.
 
     Args:
         variant: an ONNX variant; its interpreter answers.

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from optimize.bundle.classifier import Logits, softmax
+from optimize.bundle.classifier import Logits, probabilities, sigmoid, softmax
 from optimize.bundle.folder import BundleError, check_files, read_manifest
-from optimize.bundle.texts import checked_texts
+from optimize.bundle.texts import checked_texts, parted
 
 WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
 LEAST_PROBABILITY, LEAST_MARGIN = 1e-12, 1e-6
@@ -25,7 +25,7 @@ class LinearClassifier:
     def __init__(self, folder: Path) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        manifest = read_manifest(folder)
+        self._manifest = manifest = read_manifest(folder)
         check_files(folder, manifest)
         own = manifest.recipe["linear"]
         words = json.loads((folder / WORDS_NAME).read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ class LinearClassifier:
     def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
         """Probabilities of shape (texts, labels)."""
         rows = [
-            softmax(self._scores(texts[start : start + batch_size]))
+            probabilities(self._scores(texts[start : start + batch_size]), self._manifest)
             for start in range(0, len(texts), batch_size)
         ]
         return np.concatenate(rows)
@@ -68,7 +68,7 @@ class PythonClassifier:
         sys.path.insert(0, str(folder.resolve()))
         try:
             make = getattr(importlib.import_module(module), factory)
-            self._answer: Callable[[list[str]], Any] = make(folder.resolve())
+            self._answer: Callable[[list[Any]], Any] = make(folder.resolve())
         except Exception as error:
             raise BundleError(
                 f"{self._name} cannot be made: {type(error).__name__}: {error}"
@@ -76,32 +76,51 @@ class PythonClassifier:
 
     def predict_proba(self, texts: Sequence[str], *, batch_size: int) -> Logits:
         """Probabilities of shape (texts, labels)."""
-        texts = checked_texts(texts)
+        checked = checked_texts(texts, pairs=self._manifest.text_pair)
         rows = [
-            self._rows(texts[start : start + batch_size])
-            for start in range(0, len(texts), batch_size)
+            self._rows(checked[start : start + batch_size])
+            for start in range(0, len(checked), batch_size)
         ]
         return np.concatenate(rows)
 
     def _rows(self, texts: list[str]) -> Logits:
-        answers = self._answer(texts)
+        pairs = self._manifest.text_pair
+        answers = self._answer([parted(text) for text in texts] if pairs else texts)
         if isinstance(answers, np.ndarray) and answers.dtype.kind == "f":
             return self._of_scores(answers, len(texts))
         answers = list(answers)
         if len(answers) != len(texts):
             raise self._refused(f"it gave {len(answers)} answers to {len(texts)} texts")
-        return np.stack([self._of_answer(answer) for answer in answers])
+        of_answer = self._of_labels if self._manifest.multi_label else self._of_answer
+        return np.stack([of_answer(answer) for answer in answers])
 
     def _of_scores(self, scores: Any, texts: int) -> Logits:
-        """Scores are probabilities where each row has none below 0 and sums to 1, else logits."""
+        """Scores are probabilities where none is below 0 and each row sums to 1, else logits.
+
+        Where a text may have several labels, where all are from 0 to 1.
+        """
         if scores.shape != (texts, len(self._position)):
             raise self._refused(
                 f"it gave scores of shape {scores.shape}, and {(texts, len(self._position))} were "
                 "asked for: a row a text, a column a label in the order of the data's names"
             )
         scores = scores.astype(np.float32)
+        if self._manifest.multi_label:
+            within = (scores >= 0).all() and (scores <= 1).all()
+            return scores if within else sigmoid(scores)
         are_probabilities = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
         return scores if are_probabilities else softmax(scores)
+
+    def _of_labels(self, answer: Any) -> Logits:
+        """Where a text may have several labels: those that were answered, all for sure."""
+        if isinstance(answer, str) or not all(label in self._position for label in answer):
+            raise self._refused(
+                f"it answered {answer!r:.80}, and a list of the data's labels was asked for ("
+                f"{', '.join(sorted(self._position)[:5])}, …)"
+            )
+        row = np.zeros(len(self._position), dtype=np.float32)
+        row[[self._position[label] for label in answer]] = 1.0
+        return row
 
     def _of_answer(self, answer: Any) -> Logits:
         label, probability = (answer, 1.0) if isinstance(answer, str) else tuple(answer)

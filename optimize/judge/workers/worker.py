@@ -24,9 +24,10 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from optimize.bundle.classifier import Classifier, Logits, probabilities
+from optimize.bundle.classifier import Classifier, Logits, given_labels, probabilities
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import check_files, read_manifest
+from optimize.bundle.manifest import Manifest
 from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
@@ -87,8 +88,9 @@ class TorchClassifier:
 class Worker:
     """One model and the workloads that it was told."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, manifest: Manifest | None = None) -> None:
         self._model = model
+        self._manifest = manifest
         self._workloads: dict[str, list[list[str]]] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -143,17 +145,30 @@ class Worker:
         return durations
 
     def _predict(self, texts: list[str], batch_size: int) -> dict[str, Any]:
-        probabilities = self._model.predict_proba(texts, batch_size=batch_size)
-        best = probabilities.argmax(axis=1)
-        confidence = probabilities[np.arange(len(best)), best]
+        rows = self._model.predict_proba(texts, batch_size=batch_size)
+        labels: list[int] | list[tuple[int, ...]]
+        if self._manifest is not None and self._manifest.multi_label:
+            labels, sure = _sets(rows, self._manifest)
+        else:
+            best = rows.argmax(axis=1)
+            labels, sure = best.tolist(), rows[np.arange(len(best)), best]
         return {
-            "labels": best.tolist(),
-            "confidences": [float(value) for value in confidence],
-            "finite": bool(np.isfinite(probabilities).all()),
+            "labels": labels,
+            "confidences": [float(value) for value in sure],
+            "finite": bool(np.isfinite(rows).all()),
         }
 
     def _memory(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes()}
+
+
+def _sets(rows: Logits, manifest: Manifest) -> tuple[list[tuple[int, ...]], Logits]:
+    """The labels of each text, and the probability that all are right, each taken for itself."""
+    given = given_labels(rows, manifest)
+    has = np.zeros(rows.shape, dtype=bool)
+    for row, labels in enumerate(given):
+        has[row, list(labels)] = True
+    return given, np.where(has, rows, 1 - rows).prod(axis=1)
 
 
 def _warmed(durations_ns: Sequence[int], lasted_s: float, most_s: float) -> bool:
@@ -190,14 +205,15 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         # Before any library starts a thread, which then has it too.
         first_served = take_priority()
         first = json.loads(requests.readline())
-        model = load(Path(first["folder"]), first["threads"])
+        folder = Path(first["folder"])
+        model = load(folder, first["threads"])
         model.predict_proba([first["text"]], batch_size=1)
         # What is loaded now stays: without this, every collection before a block looks through
         # all of torch again, for 0.15 s.
         gc.freeze()
         about = {"peak_rss_bytes": peak_rss_bytes(), "priority": first_served, **_about()}
         say({"ready": True, "protocol": PROTOCOL, **about})
-        worker = Worker(model)
+        worker = Worker(model, read_manifest(folder))
         for line in requests:
             say(worker.answer(json.loads(line)))
     except Exception as error:  # whatever it is, the parent has to hear of it
