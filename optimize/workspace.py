@@ -6,6 +6,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+
+class Progress(str):
+    """A line that knows how far the work is which it tells of.
+
+    Attributes:
+        done: share of the work, 0 to 1.
+        passing: it is for a bar alone; where there is none, it is not shown.
+    """
+
+    done: float
+    passing: bool
+
+    def __new__(cls, line: str, done: float, *, passing: bool = False) -> Progress:
+        """A line with its share."""
+        made = super().__new__(cls, line)
+        made.done, made.passing = min(1.0, max(0.0, done)), passing
+        return made
+
+
+class Detail(str):
+    """A line that only who asks for details is told."""
+
+
+def behind(name: str, line: str) -> str:
+    """The line with the name of what it is about before it; how far it is stays with it."""
+    told = f"{name}: {line}"
+    if isinstance(line, Progress):
+        return Progress(told, line.done, passing=line.passing)
+    return told
+
+
 # What is being done is told through this, one line a call.
 Tell = Callable[[str], None]
 

@@ -287,6 +287,11 @@ def read_record(
         raise StoredError(f"{path} is not a {kind.__name__.lower()}: {error}") from error
 
 
+def _listed(versions: tuple[int, ...]) -> str:
+    *first, last = map(str, versions)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def read_versioned(path: Path, versions: tuple[int, ...], again: str) -> Any:
     """The JSON in a file whose ``schema_version`` is understood here.
 
@@ -304,7 +309,7 @@ def read_versioned(path: Path, versions: tuple[int, ...], again: str) -> Any:
     if found not in versions:
         raise StoredError(
             f"{path} has schema_version {found!r}; this version of optimize reads "
-            f"{' and '.join(map(str, versions))}. "
+            f"{_listed(versions)}. "
             f"{again}"
         )
     return content

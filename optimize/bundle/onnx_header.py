@@ -8,6 +8,7 @@ would read in another way than this walk is refused, so that nothing can hide fr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -178,12 +179,24 @@ class OnnxFacts:
         opsets: operator set by domain; the default domain is ``""``.
         operators: ``DOMAIN:TYPE`` of every node, in the default domain ``TYPE``.
         external: files that hold a tensor's data, as the model names them.
+        initializers: bytes of each stored tensor, by its name as it is written.
+        readers: operator that reads a value, by the value's name; the first of several.
     """
 
     ir_version: int = 0
     opsets: dict[str, int] = field(default_factory=dict)
     operators: set[str] = field(default_factory=set)
     external: set[str] = field(default_factory=set)
+    initializers: dict[bytes, int] = field(default_factory=dict)
+    readers: dict[bytes, str] = field(default_factory=dict)
+
+    @property
+    def bytes_by_operator(self) -> dict[str, int]:
+        """Bytes of the stored tensors by the operator that reads them, the most first."""
+        found: Counter[str] = Counter()
+        for name, size in self.initializers.items():
+            found[self.readers.get(name, "unread")] += size
+        return dict(found.most_common())
 
     @property
     def custom_operators(self) -> list[str]:
@@ -226,6 +239,7 @@ class _Walk:
             raise OnnxFileError(f"graphs are nested more than {DEEPEST} deep")
         shapes = SHAPES[kind]
         found: dict[str, int | memoryview] = {}
+        inputs: list[bytes] = []
         for number, wire, value in _fields(message):
             self._left -= 1
             if self._left < 0:
@@ -234,9 +248,18 @@ class _Walk:
             if not shape.many and shape.name in found:
                 raise OnnxFileError(f"{kind}.{shape.name} is there more than once")
             found[shape.name] = value
+            if isinstance(value, memoryview) and (kind, shape.name) == ("node", "input"):
+                inputs.append(bytes(value))
             if shape.child and isinstance(value, memoryview):
-                self.message(value, shape.child, depth + (shape.child == "graph"))
+                inner = self.message(value, shape.child, depth + (shape.child == "graph"))
+                if shape.name == "initializer":
+                    name = inner.get("name", b"")
+                    self.facts.initializers[bytes(name) if name else b""] = len(value)
         self._note(kind, found)
+        if kind == "node":
+            operator = _string(found, "op_type")
+            for each in inputs:
+                self.facts.readers.setdefault(each, operator)
         return found
 
     def _note(self, kind: str, found: dict[str, int | memoryview]) -> None:

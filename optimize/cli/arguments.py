@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from optimize import __version__
+from optimize.cli.examples import epilog
 
+SHELLS = ("bash", "zsh", "tcsh")
 SCHEMAS = ("bundle", "kit", "report", "recipe")
 Commands = Any  # argparse names the type of its subparsers with an underscore
 Runners = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -30,7 +32,17 @@ def build_parser(runners: Runners) -> argparse.ArgumentParser:
     _add_making(commands, runners)
     _add_judging(commands, runners)
     _add_using(commands, runners)
+    for name, command in commands.choices.items():
+        command.epilog = epilog(name)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.description = command.description or _first_word_up(commands, name)
     return parser
+
+
+def _first_word_up(commands: Commands, name: str) -> str:
+    """A command's line in the list of commands, as a sentence of its own help."""
+    line = next(each.help for each in commands._choices_actions if each.dest == name)
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _add_making(commands: Commands, runners: Runners) -> None:
@@ -40,6 +52,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     run.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
     run.add_argument("--baseline", metavar="FILE|BUNDLE|git:REV", help="must not be worse than it")
     _add_policy(run)
+    _add_telling(run)
     run.set_defaults(run=runners["run"])
 
     build = commands.add_parser("build", help="build the kit, and in it the bundle to ship")
@@ -56,6 +69,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
         const="",
         help="print what differs from the newest one in the cache, of all stages if none is named",
     )
+    _add_telling(build)
     build.set_defaults(run=runners["build"])
 
     adopt = commands.add_parser("adopt", help="make a bundle of a model that was built elsewhere")
@@ -86,6 +100,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     )
     tune.add_argument("--study", default="optimize", help="name of the study in the storage")
     tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
+    _add_telling(tune)
     tune.set_defaults(run=runners["tune"])
 
     init = commands.add_parser(
@@ -99,6 +114,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
 
     check = commands.add_parser("check", help="check recipe and data; trains nothing")
     _add_recipe(check)
+    check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(run=runners["check"])
 
 
@@ -113,6 +129,7 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
     )
     show.add_argument("--svg", type=Path, metavar="FILE", help="write it as a picture instead")
     show.add_argument("--html", type=Path, metavar="FILE", help="write it as a page instead")
+    show.add_argument("--json", action="store_true", help="the verdict and its gates, for machines")
     show.set_defaults(run=runners["report"])
 
     compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")
@@ -139,6 +156,7 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
     duet.add_argument("--quick", action="store_true", help="three replicates")
     duet.add_argument("--out", type=Path, help="folder of the report")
     _add_policy(duet)
+    _add_telling(duet)
     duet.set_defaults(run=runners["duet"])
 
     baseline = commands.add_parser("baseline", help="keep a report as the baseline")
@@ -196,7 +214,12 @@ def _add_using(commands: Commands, runners: Runners) -> None:
         metavar="SECONDS",
         help="that loading, and each answer, may take; brings the process with limits too",
     )
+    predict.add_argument("--json", action="store_true", help="a JSON object a text")
     predict.set_defaults(run=runners["predict"])
+
+    completion = commands.add_parser("completion", help="print a script that completes commands")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=runners["completion"])
 
 
 def _seconds(text: str) -> float:
@@ -209,6 +232,16 @@ def _seconds(text: str) -> float:
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="shipped recipe or TOML file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+
+
+def _add_telling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only the result")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="tell of stages that are in the cache too"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="the result for machines; progress on standard error"
+    )
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:

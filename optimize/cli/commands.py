@@ -32,6 +32,7 @@ RUNNERS = {
     "schema": using.schema,
     "doctor": doctor.doctor,
     "predict": using.predict,
+    "completion": using.completion,
 }
 
 

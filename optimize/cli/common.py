@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.escape import for_terminal
+from optimize.telling import Teller
 
 if TYPE_CHECKING:
     from optimize.judge.request import Request
@@ -39,16 +38,10 @@ def request_of(arguments: argparse.Namespace, **more: Any) -> Request:
     )
 
 
-class Teller:
-    """Prints progress lines with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        """Print one line."""
-        shown = for_terminal(line)
-        print(f"{time.monotonic() - self._start:5.0f} s  {shown}", flush=True)
+def teller_of(arguments: argparse.Namespace) -> Teller:
+    """Who tells the progress of a command, as it was asked; a context of bars."""
+    stream = sys.stderr if arguments.json else None
+    return Teller(stream, quiet=arguments.quiet, verbose=arguments.verbose)
 
 
 def exit_code(verdict: str, arguments: argparse.Namespace) -> int:

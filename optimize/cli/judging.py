@@ -7,8 +7,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from optimize.cli.common import EXIT_CODES, Teller, exit_code, request_of
+from optimize.cli.common import EXIT_CODES, exit_code, request_of, teller_of
 from optimize.escape import for_markdown
+from optimize.telling import Teller
 
 if TYPE_CHECKING:
     from optimize.judge.records import Report
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def report(arguments: argparse.Namespace) -> int:
     """Show a stored report."""
+    from optimize.judge.reports.brief import gates_json
     from optimize.judge.reports.page import html
     from optimize.judge.reports.render import svg, terminal
     from optimize.judge.stored import read_report
@@ -25,7 +27,9 @@ def report(arguments: argparse.Namespace) -> int:
         arguments.html.write_text(html(report, earlier), encoding="utf-8")
     if arguments.svg is not None:
         arguments.svg.write_text(svg(report), encoding="utf-8")
-    if arguments.svg is None and arguments.html is None:
+    if arguments.json:
+        print(gates_json(report))
+    elif arguments.svg is None and arguments.html is None:
         width = shutil.get_terminal_size((160, 24)).columns
         print(terminal(report, width, colour=sys.stdout.isatty()))
     return EXIT_CODES[report.verdict]
@@ -59,17 +63,23 @@ def duet(arguments: argparse.Namespace) -> int:
     from optimize.judge.duet import duet
     from optimize.judge.reports.render import terminal, write_report
 
-    report = duet(
-        arguments.bundle,
-        arguments.pythons,
-        kit=arguments.kit,
-        max_slowdown_pct=arguments.max_slowdown_pct,
-        mode="quick" if arguments.quick else "full",
-        threads=arguments.threads,
-        tell=Teller(),
-    )
+    with teller_of(arguments) as tell:
+        report = duet(
+            arguments.bundle,
+            arguments.pythons,
+            kit=arguments.kit,
+            max_slowdown_pct=arguments.max_slowdown_pct,
+            mode="quick" if arguments.quick else "full",
+            threads=arguments.threads,
+            tell=tell,
+        )
     if arguments.out is not None:
         write_report(report, arguments.out)
+    if arguments.json:
+        from optimize.judge.reports.brief import gates_json
+
+        print(gates_json(report))
+        return exit_code(report.verdict, arguments)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
     return exit_code(report.verdict, arguments)
@@ -98,9 +108,9 @@ def _measured(arguments: argparse.Namespace, number: int) -> Report:
     from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
-    teller = Teller()
-    teller(f"run {number} of {arguments.runs}")
-    _, report = JudgedRun(request_of(arguments, kit=arguments.kit), build).judge(teller)
+    with Teller() as tell:
+        tell(f"run {number} of {arguments.runs}")
+        _, report = JudgedRun(request_of(arguments, kit=arguments.kit), build).judge(tell)
     return report
 
 

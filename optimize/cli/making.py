@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optimize.bundle.manifest import KIT_NAME
-from optimize.cli.common import Teller, exit_code, request_of, settings_of
+from optimize.cli.common import exit_code, request_of, settings_of, teller_of
+from optimize.data.splits import SPLITS
 from optimize.escape import lines_for_terminal
+from optimize.telling import Teller
 
 if TYPE_CHECKING:
+    from optimize.data.splits import Splits
     from optimize.settings.recipe import Settings
 
 
@@ -23,13 +27,18 @@ COST_TEXTS = 1000  # whose tokens are counted for the cost
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, judge, and write the report."""
+    from optimize.judge.reports.brief import gates_json
     from optimize.judge.reports.render import terminal, write_report
     from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
     request = request_of(arguments, baseline=arguments.baseline)
-    _, report = JudgedRun(request, build).judge(Teller())
+    with teller_of(arguments) as tell:
+        _, report = JudgedRun(request, build).judge(tell)
     write_report(report, arguments.out)
+    if arguments.json:
+        print(gates_json(report))
+        return exit_code(report.verdict, arguments)
     width = shutil.get_terminal_size((160, 24)).columns
     print(terminal(report, width, colour=sys.stdout.isatty()))
     print(f"report: {arguments.out / 'report.json'}")
@@ -49,21 +58,26 @@ def build(arguments: argparse.Namespace) -> int:
     if target.exists() and not (target / KIT_NAME).is_file():
         raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
     profile = Profile()
-    with profile.section("everything else"):
-        kit = build(chosen, Teller(), profile=profile)
+    with profile.section("everything else"), teller_of(arguments) as tell:
+        kit = build(chosen, tell, profile=profile)
     processes = Processes.launched()
     processes.leave()
     if not processes.first:
         return 0
     if arguments.profile:
-        print("\n".join(profile.lines()))
+        stream = sys.stderr if arguments.json else sys.stdout
+        print("\n".join(profile.lines()), file=stream)
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         shutil.copytree(kit, Path(work, "kit"))
         if target.exists():
             target.rename(Path(work, "old"))
         Path(work, "kit").rename(target)
-    print(f"kit: {arguments.out}\nbundle: {arguments.out / 'student-int8'}")
+    bundle = arguments.out / chosen.regression.candidate
+    if arguments.json:
+        print(json.dumps({"kit": str(arguments.out), "bundle": str(bundle)}))
+    else:
+        print(f"kit: {arguments.out}\nbundle: {bundle}")
     return 0
 
 
@@ -72,7 +86,7 @@ def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
     from optimize.pipeline.explain import difference, explanation
     from optimize.pipeline.runner import Build, Runner
 
-    stages = Build(chosen, Runner(Teller())).stages
+    stages = Build(chosen, Runner(Teller(quiet=True))).stages
     named = [name for name in (arguments.explain, arguments.why) if name]
     for name in named:
         if name not in stages:
@@ -148,15 +162,20 @@ def tune(arguments: argparse.Namespace) -> int:
     from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
 
     chosen, source = settings_of(arguments)
-    study = tune(chosen, arguments.storage, arguments.study, Teller())
+    with teller_of(arguments) as tell:
+        study = tune(chosen, arguments.storage, arguments.study, tell)
     trials = front(study)
-    for trial in trials:
+    if arguments.json:
+        shown = [{"trial": t.number, "values": t.values, "params": t.params} for t in trials]
+        print(json.dumps({"front": shown, "recipe": str(arguments.out)}))
+    for trial in () if arguments.json else trials:
         size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
         print(f"trial {trial.number}: validation score {trial.values[0]:.4f}{size}")
     own = arguments.recipe is None and has_project_settings(Path.cwd())
     base = None if own else arguments.recipe or DEFAULT_RECIPE
     arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
-    print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
+    if not arguments.json:
+        print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
     return 0
 
 
@@ -169,6 +188,9 @@ def check(arguments: argparse.Namespace) -> int:
     chosen, source = settings_of(arguments)
     splits = load_splits(chosen)
     tokenizer = preflight(chosen)
+    if arguments.json:
+        print(json.dumps(_checked(chosen, splits)))
+        return 0
     print(f"settings: {source}")
     print(
         f"data: {len(splits.train)} train, {len(splits.validation)} validation, "
@@ -189,6 +211,17 @@ def check(arguments: argparse.Namespace) -> int:
     print(f"cost: {cost_of(chosen, splits, pace).line}")
     print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
     return 0
+
+
+def _checked(chosen: Settings, splits: Splits) -> dict[str, Any]:
+    """What was checked, for machines."""
+    return {
+        "texts": {name: len(splits[name]) for name in SPLITS},
+        "labels": list(splits.label_names),
+        "problem_type": splits.training.problem_type,
+        "variants": list(chosen.judged_variants),
+        "gates": list(chosen.active_gates),
+    }
 
 
 def init(arguments: argparse.Namespace) -> int:

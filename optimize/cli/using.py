@@ -44,6 +44,17 @@ def _schema_of(record: str) -> dict[str, Any]:
     return schema
 
 
+def completion(arguments: argparse.Namespace) -> int:
+    """Print a script for a shell, which completes commands and options."""
+    import shtab
+
+    from optimize.cli.arguments import build_parser
+    from optimize.cli.commands import RUNNERS
+
+    print(shtab.complete(build_parser(RUNNERS), shell=arguments.shell))
+    return 0
+
+
 def predict(arguments: argparse.Namespace) -> int:
     """Label texts."""
     from optimize.bundle.folder import read_manifest
@@ -51,7 +62,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     pairs = read_manifest(folder_of(arguments.bundle, None)).text_pair
     with _labeller(arguments) as label_of:
-        return _label_all(arguments.texts, label_of, pairs=pairs)
+        return _label_all(arguments.texts, label_of, pairs=pairs, as_json=arguments.json)
 
 
 @contextmanager
@@ -70,7 +81,13 @@ def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[Text], LabelS
     yield lambda text: classifier.predict_sets([text])[0]
 
 
-def _label_all(texts: Sequence[str], label_of: Callable[[Text], LabelSet], *, pairs: bool) -> int:
+def _label_all(
+    texts: Sequence[str],
+    label_of: Callable[[Text], LabelSet],
+    *,
+    pairs: bool,
+    as_json: bool,
+) -> int:
     from optimize.bundle.guard import GuardError
 
     code = 0
@@ -84,6 +101,10 @@ def _label_all(texts: Sequence[str], label_of: Callable[[Text], LabelSet], *, pa
             # The other lines are still answered.
             print(lines_for_terminal(f"optimize: {place}: {error}"), file=sys.stderr)
             code = 1
+            continue
+        if as_json:
+            answer = dict(zip(found.labels, found.probabilities, strict=True))
+            print(json.dumps({"text": text, "labels": answer}), flush=True)
             continue
         labels = ", ".join(found.labels) or "none"
         probabilities = ", ".join(f"{each:.4f}" for each in found.probabilities)

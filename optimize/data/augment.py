@@ -71,7 +71,10 @@ def augmented(
 
 def by_part(text: str, edit: Callable[[str], str]) -> str:
     """A text edited; of a pair, each of the two."""
-    return PAIR_MARK.join(edit(part) for part in text.split(PAIR_MARK))
+    parts = text.split(PAIR_MARK)
+    if not all(part.strip() for part in parts):
+        return edit(text)  # no pair: a text that holds the character
+    return PAIR_MARK.join(map(edit, parts))
 
 
 def _replaced(text: str, replacements: Mapping[str, Sequence[str]], rng: random.Random) -> str:
@@ -98,7 +101,7 @@ def _swapped(text: str, rng: random.Random) -> str:
 
 
 def _crossed(head: str, tail: str, rng: random.Random) -> str:
-    if PAIR_MARK in head and PAIR_MARK in tail:
+    if head.count(PAIR_MARK) == tail.count(PAIR_MARK) == 1 and head.strip() and tail.strip():
         return joined(parted(head)[0], parted(tail)[1])
     first, second = head.split(), tail.split()
     cut = rng.randint(1, len(first))

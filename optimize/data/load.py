@@ -72,8 +72,10 @@ def check(raw: RawSplits, settings: DataSettings, faults: Faults | None = None) 
     names = tuple(sorted({name for row in by_split["train"] for name in row}))
     if len(names) < 2:
         raise DataError(
-            f"{raw['train'].origin}, column {settings.label_column!r}: the only label is "
-            f"{', '.join(map(repr, names)) or 'none'}; a classifier needs at least two"
+            f"{raw['train'].origin}, column {settings.label_column!r}: every row has the label "
+            f"{names[0]!r}, or none; a classifier needs at least two"
+            if names
+            else f"{raw['train'].origin}, column {settings.label_column!r}: no row has a label"
         )
     _check_known(raw, by_split, settings, faults)
     faults.refuse()

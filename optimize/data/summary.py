@@ -63,11 +63,12 @@ def _repeated(splits: Splits) -> list[str]:
         lines.append(f"  {surplus:,} texts repeat another one, case and white space aside")
     torn = {text: found for text, found in labels.items() if len(found) > 1}
     if torn:
+        what = "sets of labels" if splits.training.multi_label else "labels"
         text, found = next(iter(torn.items()))
         counts = ", ".join(f"{name!r} {count} times" for name, count in found.most_common())
         lines.append(
-            f"  warning: {len(torn):,} texts are labelled in several ways, which nothing can "
-            f"learn; the first: {shown(text)!r} is {counts}"
+            f"  warning: {len(torn):,} texts have several {what}, which nothing can learn; the "
+            f"first: {shown(text)!r} is {counts}"
         )
     return lines
 

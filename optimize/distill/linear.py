@@ -60,7 +60,7 @@ def build_linear(result: Path, run: Workspace, *, data: TrainingData) -> None:
     best = int(np.argmax(scores))
     weights, bias = fitted[best]
     name = next(iter(found[best])).replace("_", " ")
-    run.tell(f"C = {STRENGTHS[best]:g}: validation {name} {scores[best]:.4f}")
+    run.tell(f"C = {STRENGTHS[best]:g}: {100 * scores[best]:.2f} % validation {name}")
     np.savez(result / WEIGHTS_NAME, weights=weights, bias=bias, idf=vectorizer.idf_)
     words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     (result / WORDS_NAME).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")

@@ -35,7 +35,7 @@ from optimize.training.soft_targets import (
     SoftTargets,
 )
 from optimize.training.tokens import Tokens, tokenise_once
-from optimize.workspace import Tell
+from optimize.workspace import Progress, Tell
 
 TELL_EVERY_S = 10.0
 
@@ -197,9 +197,11 @@ def score(
             stores.write(chosen, logits, activations, batch["attention_mask"])
             activations.clear()
             done += len(chosen)
-            if time.monotonic() > told + TELL_EVERY_S or done == total:
+            line = f"{done} of {total} texts"
+            often = time.monotonic() > told + TELL_EVERY_S or done == total
+            tell(Progress(line, done / total, passing=not often))
+            if often:
                 told = time.monotonic()
-                tell(f"{done} of {total} texts")
     activations.remove()
     processes.wait()
 

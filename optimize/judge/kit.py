@@ -25,6 +25,7 @@ from optimize.bundle.manifest import (
     StoredError,
     read_record,
 )
+from optimize.bundle.onnx_header import read_facts
 from optimize.bundle.texts import joined
 from optimize.judge.label_sets import LabelSets
 from optimize.judge.records import VariantFacts
@@ -68,6 +69,15 @@ class Variant:
             model_sha256=self._weights_digest(),
             missing=self.missing,
         )
+
+    @property
+    def facts_with_sizes(self) -> VariantFacts:
+        """The same, and where the bytes of an ONNX model are."""
+        if self.manifest.format != "onnx":
+            return self.facts
+        content = (self.folder / MODEL_NAME).read_bytes()
+        found = read_facts(content).bytes_by_operator
+        return self.facts.model_copy(update={"bytes_by_operator": found})
 
     def _weights_digest(self) -> str:
         """Of the weights file, or where there is none of all files."""

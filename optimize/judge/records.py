@@ -9,7 +9,8 @@ History of the report schema:
 * report 4: every comparison that tables show (``comparisons``).
 * report 5: CPU seconds beside the wall's (``cpu_s``), and further runs of the same models
   (``runs``).
-* report 6: several labels a text (``label_sets``, ``class_names``, ``micro_f1``).
+* report 6: several labels a text (``label_sets``, ``class_names``, ``micro_f1``), and where a
+  model's bytes are (``bytes_by_operator``).
 """
 
 from __future__ import annotations
@@ -217,12 +218,15 @@ class VariantFacts(Record):
         parameters: number of weights before quantization.
         model_sha256: digest of its weights.
         missing: why it could not be measured, if so.
+        bytes_by_operator: of an ONNX model, bytes of the stored tensors by the operator that reads
+            them, the most first; empty in older reports.
     """
 
     size_bytes: int
     parameters: int
     model_sha256: str
     missing: str | None = None
+    bytes_by_operator: dict[str, int] = {}
 
 
 class GateResult(Record):

@@ -45,7 +45,7 @@ from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE, GrowthGate, StartupGate, gate_name
 from optimize.settings.recipe import Settings
-from optimize.workspace import Tell
+from optimize.workspace import Progress, Tell
 
 EVALUATION_BATCH = 32
 Answer = int | Sequence[int]
@@ -53,7 +53,7 @@ Named = Callable[[Sequence[Answer]], tuple[int, ...]]
 
 
 def predict(
-    worker: WorkerProcess, texts: Sequence[str], batch_size: int, named: Named
+    worker: WorkerProcess, texts: Sequence[str], batch_size: int, named: Named | None = None
 ) -> Predictions:
     """Ask a worker for its answers.
 
@@ -61,7 +61,7 @@ def predict(
         worker: holds a variant.
         texts: to be answered.
         batch_size: of a call.
-        named: makes ids of what it answers: class ids, or lists of them.
+        named: makes ids of what it answers: class ids, or lists of them; by default they are.
 
     Raises:
         WorkerError: a probability is not finite.
@@ -72,7 +72,8 @@ def predict(
             f"worker {worker.spec.name} answered a probability that is not finite; the model is "
             "broken, build it again"
         )
-    return Predictions(labels=named(answer["labels"]), confidences=tuple(answer["confidences"]))
+    labels = tuple(answer["labels"]) if named is None else named(answer["labels"])
+    return Predictions(labels=labels, confidences=tuple(answer["confidences"]))
 
 
 QUICK_REPLICATES = 3
@@ -186,7 +187,7 @@ class _Run:
             fingerprint=self._fingerprint(),
             split=self.split,
             data_digest=self.kit.manifest.inputs.get("data", ""),
-            variants={name: variant.facts for name, variant in self.variants.items()},
+            variants={name: variant.facts_with_sizes for name, variant in self.variants.items()},
             timing=timing,
             controls=tuple(evidence.controls.values()),
             scores={
@@ -359,11 +360,10 @@ class _Run:
         Under dynamic INT8 a batch shares its activation scales (quantization.md, trap 8), so the
         two differ; by how much is reported as the batch agreement.
         """
-        for name, worker in workers.items():
-            if name == CONTROL:
-                continue
+        asked = [(name, worker) for name, worker in workers.items() if name != CONTROL]
+        for place, (name, worker) in enumerate(asked):
             self.about[name] = worker.about
-            self.tell(f"accuracy: {name}")
+            self.tell(Progress(f"accuracy: {name}", place / len(asked)))
             int8 = self.variants[name].manifest.quantization is not None
             for split, examples in self.examples.items():
                 size = 1 if int8 else EVALUATION_BATCH

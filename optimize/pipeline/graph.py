@@ -58,9 +58,11 @@ def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
     teacher_onnx = _onnx(settings, data, teacher, fuse=fuse)
     student_onnx = _onnx(settings, data, student, fuse=fuse)
     fitted = _Calibration(settings, data, teacher_onnx)
+    # Where thresholds decide what is answered, the teacher has its own too: like with like.
+    several = data.multi_label
     variants = {
-        "teacher-torch": teacher,
-        "teacher-onnx": teacher_onnx,
+        "teacher-torch": fitted.of(teacher, like=teacher_onnx) if several else teacher,
+        "teacher-onnx": fitted.of(teacher_onnx) if several else teacher_onnx,
         "student-torch": fitted.of(student, like=student_onnx),
         "student-onnx": fitted.of(student_onnx),
         "student-int8": fitted.of(_int8(settings, data, student, settings.quantize.recipe)),

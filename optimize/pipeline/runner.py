@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from optimize.settings.recipe import COMPARED, Settings
 from optimize.training.distributed import Processes
 from optimize.training.profile import Profile
 from optimize.training.run import Run
-from optimize.workspace import Tell
+from optimize.workspace import Detail, Progress, Tell, behind
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -64,6 +64,8 @@ def _build(settings: Settings, runner: Runner, tell: Tell) -> Path:
             f"{COMPARED}: left out, since optimum is not installed: `pip install "
             '"optimize[optimum]"` brings it, with the transformers that it allows'
         )
+    if new:
+        runner.begin(built.stages.values())
     return built.folder("kit")
 
 
@@ -105,6 +107,24 @@ class Runner:
         self._watch = watch
         self._cache = StageCache(cache_root or default_root(), self._tell, self.processes)
         self._folders: dict[str, Path] = {}
+        self._wanted: tuple[int, int] = 0, 0
+
+    def begin(self, stages: Iterable[Stage]) -> None:
+        """Say how many of the stages are in the cache, and count those that are not."""
+        every = list(stages)
+        there = [stage for stage in every if self.has(stage)]
+        for stage in there:
+            self._tell(Detail(f"{stage.name}: in the cache"))
+        if there:
+            self._tell(f"{len(there)} of {len(every)} stages are in the cache")
+        self._wanted = 0, len(every) - len(there)
+
+    def _count(self) -> None:
+        done, every = self._wanted
+        if every:
+            self._wanted = done + 1, every
+            words = f"build: {done + 1} of {every} stages built"
+            self._tell(Progress(words, (done + 1) / every, passing=True))
 
     def folder(self, stage: Stage) -> Path:
         """The stage's result. What it is made of is made first, where it is not there itself."""
@@ -127,9 +147,10 @@ class Runner:
                 run = Run(work, tell, self.processes, self.profile, self._watch)
                 stage.function()(result, run, **stage.values, **inputs)
             self._tell(f"{stage.name}: built in {time.monotonic() - started:.0f} s")
+            self._count()
 
         def tell(line: str) -> None:
-            self._tell(f"{stage.name}: {line}")
+            self._tell(behind(stage.name, line))
 
         return self._cache.build(stage.name, stage.key, fill, stage.parts, together=stage.together)
 

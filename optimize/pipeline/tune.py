@@ -161,7 +161,8 @@ class _Watch(TrainerCallback):
     ) -> None:
         import optuna
 
-        score = (metrics or {})[f"eval_{args.metric_for_best_model}"]
+        found = metrics or {}
+        score = found.get("eval_accuracy", found.get("eval_micro_f1", 0.0))
         key = f"epoch {round(state.epoch or 0)}"
         size = sum(weight.numel() for weight in model.parameters())
         self._trial.set_user_attr("parameters", size)

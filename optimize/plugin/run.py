@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from optimize.escape import for_terminal
 from optimize.settings.recipe import Settings
+from optimize.telling import Teller
 from optimize.workspace import Tell
 
 if TYPE_CHECKING:
@@ -177,21 +176,21 @@ class _Teller:
     def __init__(self, config: pytest.Config) -> None:
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._reporter = config.pluginmanager.getplugin("terminalreporter")
-        self._start = time.monotonic()
+        self._teller: Teller | None = None
 
     def __enter__(self) -> Tell:
         if self._capture is not None:
             self._capture.suspend(in_=False)
-        if self._reporter is not None:
-            self._reporter.ensure_newline()
-        return self._tell
+        if self._reporter is None:
+            return lambda line: None
+        self._reporter.ensure_newline()
+        self._reporter.flush()
+        stream = self._reporter._tw._file  # where pytest itself writes; nothing public names it
+        self._teller = Teller(stream, quiet=self._reporter.verbosity < -1, indent="  ")
+        return self._teller.__enter__()
 
     def __exit__(self, *_: object) -> None:
+        if self._teller is not None:
+            self._teller.__exit__()
         if self._capture is not None:
             self._capture.resume()
-
-    def _tell(self, line: str) -> None:
-        if self._reporter is not None:
-            shown = for_terminal(line)
-            self._reporter.write_line(f"  {time.monotonic() - self._start:5.0f} s  {shown}")
-            self._reporter.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from optimize.machine import training_precision
 from optimize.settings.training import TrainingSettings
 from optimize.training.resume import SealCheckpoints
 from optimize.training.run import Run
-from optimize.workspace import Tell
+from optimize.workspace import Progress, Tell
+
+BAR_EVERY_S = 0.5
 
 
 def training_arguments(
@@ -54,7 +55,7 @@ def training_arguments(
         seed=settings.seed,
         data_seed=settings.seed,
         remove_unused_columns=False,
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,  # a bar of our own says the same, beside the stages
         dataloader_pin_memory=False,
     )
 
@@ -74,6 +75,7 @@ class EpochLine(TrainerCallback):
         self._tell = tell
         self._start = time.monotonic()
         self._first_epoch = 0.0
+        self._told, self._words = 0.0, ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -97,7 +99,19 @@ class EpochLine(TrainerCallback):
         left = elapsed / done * (args.num_train_epochs - epoch) if done > 0 else 0.0
         name = str(args.metric_for_best_model)
         score = (metrics or {}).get(f"eval_{name}", float("nan"))
-        self._tell(
+        words = (
             f"epoch {epoch:.0f} of {args.num_train_epochs:.0f}, "
             f"validation {name.replace('_', ' ')} {score:.4f}, {left:.0f} s left"
         )
+        self._words = words
+        self._tell(Progress(words, epoch / args.num_train_epochs))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Move the bar, twice a second."""
+        now = time.monotonic()
+        if state.max_steps > 0 and now > self._told + BAR_EVERY_S:
+            self._told = now
+            words = self._words or f"step {state.global_step:,} of {state.max_steps:,}"
+            self._tell(Progress(words, state.global_step / state.max_steps, passing=True))

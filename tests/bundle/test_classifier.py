@@ -221,12 +221,12 @@ def test_manifest_that_is_no_json(bundle, content):
     assert told.endswith(AGAIN)
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_other_schema_version(bundle, version):
     edit(bundle, schema_version=version)
     assert refusal(bundle) == (
         f"not a bundle: {bundle / 'manifest.json'} has schema_version {version!r}; this version "
-        f"of optimize reads 1 and 2. {AGAIN}"
+        f"of optimize reads 1, 2 and 3. {AGAIN}"
     )
 
 

@@ -26,7 +26,12 @@ def test_a_model_by_hand():
         opsets={"": 17, "ai.onnx.ml": 3},
         operators={"MatMul", "com.microsoft:Attention", "If", "Gemm", "my.domain:Mine"},
         external={"elsewhere.bin", "../../secret"},
+        initializers={
+            b"deep": len(tensor("deep", "elsewhere.bin")),
+            b"weight": len(tensor("weight")),
+        },
     )
+    assert facts.bytes_by_operator == {"unread": sum(facts.initializers.values())}
     assert facts.custom_operators == ["my.domain:Mine"]
 
 
@@ -39,6 +44,8 @@ def test_agrees_with_the_package_onnx(tiny_kit):
     for path in paths:
         whole = onnx.load(str(path))
         facts = read_facts(path.read_bytes())
+        assert sum(facts.bytes_by_operator.values()) > 0.5 * path.stat().st_size
+        assert facts.bytes_by_operator.keys() <= {node.op_type for node in whole.graph.node}
         assert facts.ir_version == whole.ir_version
         assert facts.opsets == {entry.domain: entry.version for entry in whole.opset_import}
         named = {(n.domain + ":" if n.domain else "") + n.op_type for n in whole.graph.node}

@@ -158,7 +158,7 @@ def test_schema_4_is_read_by_its_own_digest(report, tmp_path):
     path.write_text(f'{text[:-1]},"content_sha256":"{digest}"}}\n', encoding="utf-8")
     assert read_report(path).runs == ()
     write_json(read_report(path), tmp_path / "again.json")
-    assert read_report(tmp_path / "again.json").schema_version == 5
+    assert read_report(tmp_path / "again.json").schema_version == 6
     path.write_text(path.read_text().replace('"mode":"quick"', '"mode":"full"'))
     with pytest.raises(StoredError, match="was changed"):
         read_report(path)

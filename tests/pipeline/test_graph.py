@@ -187,8 +187,8 @@ Build(settings.load(recipe)[0], Runner(print, Path(cache))).folder(stage)
 BROKEN = {
     "data": (
         "data/transfer_set.py",
-        "unlabelled = np.full(count - len(train), UNLABELLED, dtype=np.int64)",
-        "unlabelled = np.full(count - len(train), 0, dtype=np.int64)",
+        "unlabelled = np.full(shape, UNLABELLED, dtype=np.int64)",
+        "unlabelled = np.full(shape, 0, dtype=np.int64)",
         "transfer-set",
     ),
     "training": (

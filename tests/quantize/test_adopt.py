@@ -7,6 +7,7 @@ import pytest
 
 from optimize import Classifier
 from optimize.bundle.folder import BundleError
+from optimize.bundle.manifest import Manifest
 from optimize.cli import main
 from optimize.quantize.adopt import AdoptError, adopt, check_labels, kind_of
 
@@ -144,6 +145,10 @@ def test_a_folder_of_something_else(tmp_path):
 
 
 def test_labels_that_the_model_has_not():
-    check_labels("mine", ["a", "b", "c"], ["a", "b"])  # it may know more
+    def check(labels, known):
+        manifest = Manifest(format="onnx", labels=labels, max_length=8, parameters=1, files={})
+        check_labels("mine", manifest, known, "single_label_classification")
+
+    check(("a", "b", "c"), ["a", "b"])  # it may know more
     with pytest.raises(AdoptError, match=r"2 labels that the model has not \(b, c\)"):
-        check_labels("mine", ["a", "x"], ["a", "b", "c"])
+        check(("a", "x"), ["a", "b", "c"])

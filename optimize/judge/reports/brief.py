@@ -40,6 +40,14 @@ def _row(result: GateResult) -> str:
     return f"| {' | '.join(map(for_markdown, cells))} |"
 
 
+def gates_json(report: Report) -> str:
+    """The verdict and every gate's, as a JSON object on one line."""
+    fields = {"verdict", "measured", "limit", "reason", "remedy", "value", "limit_value"}
+    gates = [{"gate": each.name, **each.model_dump(include=fields)} for each in report.gates]
+    content = {"verdict": report.verdict, "recipe": report.recipe, "mode": report.mode}
+    return json.dumps({**content, "gates": gates})
+
+
 def badge(report: Report) -> str:
     """JSON for shields.io's endpoint badge (shields.io, "Endpoint Badge")."""
     passed = sum(result.verdict == "pass" for result in report.gates)

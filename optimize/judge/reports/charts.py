@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -14,6 +15,10 @@ LEFT, RIGHT, TOP, BOTTOM = 172, 24, 12, 34
 ROW = 30
 # Of the page's text in a chart, about.
 LINE, CHARACTER = 15.0, 6.6
+
+
+# Kinds of a stack that have a colour of their own; the rest share the last.
+COLOURS = 6
 
 
 class Dots(NamedTuple):
@@ -56,21 +61,44 @@ def strips(rows: Sequence[Dots], unit: str) -> str:
     return _figure(height, parts, f"Times of every block, by variant, in {unit}")
 
 
-def bars(values: Mapping[str, float], unit: str) -> str:
-    """A bar a variant, from zero."""
-    most = max(values.values(), default=0.0)
+def stacks(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
+    """A bar a variant, from zero, each a stack of the same kinds.
+
+    Args:
+        rows: by variant, then by kind.
+        unit: of the values.
+    """
+    most = max((sum(row.values()) for row in rows.values()), default=0.0)
     if most <= 0:
         return ""
-    height = TOP + ROW * len(values) + 8
+    total: Counter[str] = Counter()
+    for row in rows.values():
+        total.update(row)
+    kinds = [kind for kind, _ in total.most_common()]
+    legend = kinds if len(kinds) > 1 else []
+    below = TOP + ROW * len(rows) + 8
     parts = []
-    for number, (name, value) in enumerate(values.items()):
-        top = TOP + ROW * number
-        wide = (WIDTH - LEFT - RIGHT - 90) * value / most
+    for number, (name, row) in enumerate(rows.items()):
+        top, left = TOP + ROW * number, float(LEFT)
+        parts.append(_text(LEFT - 10, top + 19, name, "end"))
+        for kind in kinds:
+            wide = (WIDTH - LEFT - RIGHT - 90) * row.get(kind, 0.0) / most
+            if wide > 0:
+                told = escape(for_terminal(f"{name}, {kind}: {row[kind]:.2f} {unit}"))
+                parts.append(
+                    f'<rect class="stack{min(kinds.index(kind), COLOURS - 1)}" x="{left:.1f}" '
+                    f'y="{top + 5}" width="{wide:.1f}" height="20"><title>{told}</title></rect>'
+                )
+            left += wide
+        parts.append(_text(left + 8, top + 19, f"{sum(row.values()):.1f} {unit}", "start"))
+    for place, kind in enumerate(legend):
+        top, left = below + 22 * (place // 3), LEFT + 180 * (place % 3)
         parts += [
-            _text(LEFT - 10, top + 19, name, "end"),
-            f'<rect class="fill" x="{LEFT}" y="{top + 5}" width="{wide:.1f}" height="20" rx="3"/>',
-            _text(LEFT + wide + 8, top + 19, f"{value:.1f} {unit}", "start"),
+            f'<rect class="stack{min(place, COLOURS - 1)}" x="{left}" y="{top}" width="12" '
+            'height="12"/>',
+            _text(left + 18, top + 11, kind, "start"),
         ]
+    height = below + 22 * math.ceil(len(legend) / 3)
     return _figure(height, parts, f"Size by variant, in {unit}")
 
 

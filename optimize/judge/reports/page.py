@@ -7,6 +7,7 @@ escaped by Jinja2, and what acts in a terminal is shown by its number before.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -193,8 +194,24 @@ def _pareto(report: Report) -> str:
     return charts.bubbles(points, "ms", "%")
 
 
+# Operators of a stack; smaller ones share the last colour.
+SHOWN_OPERATORS = 5
+
+
 def _sizes(report: Report) -> str:
-    return charts.bars({n: facts.size_bytes / 1e6 for n, facts in report.variants.items()}, "MB")
+    """Bytes by the operator that reads them, where the report knows; else by files alone."""
+    total: Counter[str] = Counter()
+    for facts in report.variants.values():
+        total.update(facts.bytes_by_operator)
+    shown = [name for name, _ in total.most_common(SHOWN_OPERATORS)]
+    rows = {}
+    for name, facts in report.variants.items():
+        by = facts.bytes_by_operator
+        row = {f"for {each}": by[each] / 1e6 for each in shown if each in by}
+        other = facts.size_bytes - sum(by[each] for each in shown if each in by)
+        row["other" if by else "weights and tokenizer"] = max(0, other) / 1e6
+        rows[name] = row
+    return charts.stacks(rows, "MB")
 
 
 def _latency(report: Report) -> list[tuple[str, str]]:

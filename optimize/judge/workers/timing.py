@@ -18,6 +18,7 @@ from optimize.judge.workers.blocks import Block, block_of, had_to_wait
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
 from optimize.judge.workers.workloads import Batches, balanced_orders
 from optimize.machine import Disturbance, neighbours
+from optimize.workspace import Progress
 
 CONTROL = "control"
 # Share of a block's wall time that may be stolen by the hypervisor before it is taken again.
@@ -220,7 +221,8 @@ class _Clock:
             return False
         goal = next(look for look in self._plan.looks if look >= replicates)
         left = (goal - replicates) * sum(self._lasted) / len(self._lasted)
-        self._tell(f"timing: replicate {replicates} of {goal}, {left:.0f} s left")
+        words = f"timing: replicate {replicates} of {goal}, {left:.0f} s left"
+        self._tell(Progress(words, replicates / goal))
         return True
 
 

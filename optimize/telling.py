@@ -1,0 +1,105 @@
+"""Progress for a person: bars with the time left in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from optimize.escape import for_terminal
+from optimize.workspace import Detail, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+WHOLE = "build"
+
+
+class Teller:
+    """Tells lines with the seconds since the start; in a terminal, work that goes on as bars.
+
+    A line is ``NAME: WORDS``. One that knows how far its work is (:class:`Progress`) moves the bar
+    of its name, and the bar goes when the work is done. Used as a context, it leaves the terminal
+    as it was.
+
+    Args:
+        stream: to write to; standard output if not given.
+        quiet: tell nothing at all.
+        verbose: tell details too.
+        indent: put before each line.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        indent: str = "",
+    ) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._quiet, self._verbose, self._indent = quiet, verbose, indent
+        self._start = time.monotonic()
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Teller:
+        """Bars from here on, where the stream is a terminal."""
+        if not self._quiet and self._stream.isatty():
+            self._bars = _bars(self._stream)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """No bars any more."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars, self._tasks = None, {}
+
+    def __call__(self, line: str) -> None:
+        """Tell one line."""
+        if self._quiet or (isinstance(line, Detail) and not self._verbose):
+            return
+        if self._bars is None:
+            if not (isinstance(line, Progress) and line.passing):
+                print(self._shown(line), file=self._stream, flush=True)
+        elif isinstance(line, Progress):
+            self._move(self._bars, line)
+        else:
+            name = line.partition(": ")[0]
+            if name in self._tasks:
+                self._bars.remove_task(self._tasks.pop(name))
+            self._bars.console.print(self._shown(line), markup=False, highlight=False)
+
+    def _shown(self, line: str) -> str:
+        return f"{self._indent}{time.monotonic() - self._start:5.0f} s  {for_terminal(line)}"
+
+    def _move(self, bars: Bars, line: Progress) -> None:
+        name, _, words = for_terminal(line).partition(": ")
+        if name not in self._tasks:
+            # Nested: the whole is first, and what it waits for below.
+            shown = name if name == WHOLE else f"  {name}"
+            self._tasks[name] = bars.add_task(shown, total=1.0, words="")
+        bars.update(self._tasks[name], completed=line.done, words=words)
+        if line.done >= 1:
+            bars.remove_task(self._tasks.pop(name))
+
+
+def _bars(stream: TextIO) -> Bars:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    return Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+        console=Console(file=stream),
+        transient=True,
+        refresh_per_second=4,
+    )
