@@ -32,8 +32,8 @@ OTHER_ISA = "other"
 # The nice value of a process that runs before all others.
 FIRST_PRIORITY = -20
 # Neighbours are those that want a core at a look, and at so many more, so far apart.
-MORE_LOOKS = 3
-LOOK_APART_S = 0.001
+MORE_LOOKS = 2
+LOOK_APART_S = 0.0005
 
 
 def available_cores(cpu_max: Path = CPU_MAX) -> int:

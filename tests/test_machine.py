@@ -84,7 +84,7 @@ def test_neighbours_are_those_for_whom_no_other_core_is_left(
 
 
 @pytest.mark.parametrize(
-    ("seen", "others"), [([3, 1], 0), ([3, 2, 2, 3], 1), ([3, 3, 3, 1], 0), ([1], 0)]
+    ("seen", "others"), [([3, 1], 0), ([3, 2, 3], 1), ([3, 3, 1], 0), ([1], 0)]
 )
 def test_who_wants_a_core_for_a_moment_is_no_neighbour(seen, others, monkeypatch):
     """The system's own threads do, and a worker that has just answered."""

@@ -67,16 +67,16 @@ def test_what_is_no_number_is_refused(stored, word):
 def test_stored_results_still_read_and_show_what_is_compared(path):
     """Reports of earlier schemas get the comparisons that today's runs store."""
     report = read_report(path)
-    assert report.schema_version < 4
     assert report.comparisons is not None
-    assert report.comparisons.reference == "teacher-torch"
+    assert report.comparisons.reference in ("teacher-torch", "pytorch")
+    assert not (report.schema_version < 4 and report.label_sets)
     text = terminal(report, 200, colour=False)
     for speedup in report.comparisons.speedups:
         assert f"{speedup.ratio:.1f}×" in text
     gates = {
         result.workload: result for result in report.gates if result.gate == "speedup-vs-torch"
     }
-    assert len(gates) == 4
+    assert len(gates) == (4 if "teacher-torch" in report.variants else 0)
     for workload, result in gates.items():
         if not report.control(workload).holds:
             continue  # decided before intervals were widened by a control that is off

@@ -30,6 +30,7 @@ def build_parser(runners: Runners) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_making(commands, runners)
+    _add_searching(commands, runners)
     _add_judging(commands, runners)
     _add_using(commands, runners)
     for name, command in commands.choices.items():
@@ -90,19 +91,6 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     cache.add_argument("--keep-kits", action="store_true", help="remove no kit")
     cache.set_defaults(run=runners["cache"])
 
-    tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
-    _add_recipe(tune)
-    tune.add_argument(
-        "--storage",
-        default="journal:tune/journal.log",
-        metavar="journal:FILE|URL",
-        help="where the study is kept; machines that share it search together",
-    )
-    tune.add_argument("--study", default="optimize", help="name of the study in the storage")
-    tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
-    _add_telling(tune)
-    tune.set_defaults(run=runners["tune"])
-
     init = commands.add_parser(
         "init", help="look at data and a checkpoint, and write a first recipe for them"
     )
@@ -116,6 +104,44 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     _add_recipe(check)
     check.add_argument("--json", action="store_true", help="for machines")
     check.set_defaults(run=runners["check"])
+
+
+def _add_searching(commands: Commands, runners: Runners) -> None:
+    tune = commands.add_parser("tune", help="search a recipe, chosen on validation alone")
+    _add_recipe(tune)
+    tune.add_argument(
+        "--storage",
+        default="journal:tune/journal.log",
+        metavar="journal:FILE|URL",
+        help="where the study is kept; machines that share it search together",
+    )
+    tune.add_argument("--study", default="optimize", help="name of the study in the storage")
+    tune.add_argument("--out", type=Path, default=Path("tuned.toml"), help="recipe to write")
+    _add_telling(tune)
+    tune.set_defaults(run=runners["tune"])
+
+    search = commands.add_parser(
+        "search", help="search the smallest and fastest shape that keeps the gates"
+    )
+    _add_recipe(search)
+    search.add_argument(
+        "--minutes", type=float, help="begin no training later; what was found by then is told"
+    )
+    search.add_argument("--out", type=Path, default=Path("search"), help="folder to write")
+    _add_telling(search)
+    search.set_defaults(run=runners["search"])
+
+    nodes = commands.add_parser("sensitivity", help="what each node of the student costs in INT8")
+    _add_recipe(nodes)
+    nodes.add_argument(
+        "--until",
+        type=float,
+        metavar="PP",
+        help="name nodes to leave in fp32, until no more is lost",
+    )
+    nodes.add_argument("--plot", type=Path, metavar="FILE", help="write the costs as a picture")
+    _add_telling(nodes)
+    nodes.set_defaults(run=runners["sensitivity"])
 
 
 def _add_judging(commands: Commands, runners: Runners) -> None:

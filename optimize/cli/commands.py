@@ -11,17 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optimize.cli import doctor, judging, making, publishing, using
+from optimize.cli import doctor, judging, making, publishing, searching, using
 from optimize.cli.arguments import build_parser
 from optimize.escape import lines_for_terminal
 
-EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {"tune": "build,tune"}
+EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {
+    "tune": "build,tune",
+    "search": "build",
+    "sensitivity": "build",
+}
 RUNNERS = {
     "run": making.run,
     "build": making.build,
     "adopt": making.adopt,
     "cache": making.cache,
-    "tune": making.tune,
+    "tune": searching.tune,
+    "search": searching.search,
+    "sensitivity": searching.sensitivity,
     "init": making.init,
     "check": making.check,
     "report": judging.report,

@@ -8,6 +8,8 @@ EXAMPLES = {
     "adopt": "optimize adopt exported-by-optimum --out bundle",
     "cache": "optimize cache --older-than 30 --keep-kits",
     "tune": "optimize tune --recipe recipe.toml --set tune.trials=40 --out tuned.toml",
+    "search": "optimize search --recipe recipe.toml --minutes 60 --out search",
+    "sensitivity": "optimize sensitivity --recipe recipe.toml --until 0.2",
     "init": "optimize init texts.csv bert-base-uncased --minutes 30",
     "check": "optimize check --recipe recipe.toml",
     "report": "optimize report report/report.json --html report.html",

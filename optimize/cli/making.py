@@ -156,29 +156,6 @@ def cache(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def tune(arguments: argparse.Namespace) -> int:
-    """Search a recipe, and write the best."""
-    from optimize.pipeline.tune import front, recipe_toml, tune
-    from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
-
-    chosen, source = settings_of(arguments)
-    with teller_of(arguments) as tell:
-        study = tune(chosen, arguments.storage, arguments.study, tell)
-    trials = front(study)
-    if arguments.json:
-        shown = [{"trial": t.number, "values": t.values, "params": t.params} for t in trials]
-        print(json.dumps({"front": shown, "recipe": str(arguments.out)}))
-    for trial in () if arguments.json else trials:
-        size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
-        print(f"trial {trial.number}: validation score {trial.values[0]:.4f}{size}")
-    own = arguments.recipe is None and has_project_settings(Path.cwd())
-    base = None if own else arguments.recipe or DEFAULT_RECIPE
-    arguments.out.write_text(recipe_toml(trials[0], base), encoding="utf-8")
-    if not arguments.json:
-        print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
-    return 0
-
-
 def check(arguments: argparse.Namespace) -> int:
     """Check recipe, data and checkpoints; train nothing."""
     from optimize.data.summary import summary

@@ -77,17 +77,11 @@ def build_student(
         StudentError: the student cannot be made so.
         DistillError: a loss asks for what the outputs do not hold.
     """
-    if outputs is None:
-        distill = labels_alone(distill, len(data.train), len(TransferSet(transfer_set)))
-    pair = make_student(student, str(teacher), data.label_names, distill.seed, data.problem_type)
-    learning = Learning(student, distill, max_length)
     texts = TransferSet(transfer_set)
-    shrink(pair, learning, texts, data, run)
-    if student.shape == "static":
-        dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
-        made = static_student(*pair, texts.texts(), student.width, dropout)
-        pair = (made, pair[1])
-    run.tell(f"{parameter_count(pair[0]):,} parameters")
+    if outputs is None:
+        distill = labels_alone(distill, len(data.train), len(texts))
+    learning = Learning(student, distill, max_length)
+    pair = shaped_student(learning, str(teacher), texts, data, run)
     training_set = student_training_set(
         pair[1], data.train, texts, outputs, learning, run, pairs=data.pairs
     )
@@ -105,6 +99,67 @@ def build_student(
         inputs={"data": data.key_part},
         recipe=read_manifest(teacher).recipe | own,
     )
+
+
+def build_shape(
+    result: Path,
+    run: Run,
+    *,
+    student: StudentSettings,
+    max_length: int,
+    data: TrainingData,
+    teacher: Path,
+    transfer_set: Path,
+) -> None:
+    """The stage: a student that has learned nothing yet, to see how large and fast it will be.
+
+    Args:
+        result: folder to fill.
+        run: where it works, with whom, and who is told.
+        student: what it is made of.
+        max_length: longest input in tokens.
+        data: its labels and texts.
+        teacher: folder of the teacher.
+        transfer_set: folder of the texts.
+
+    Raises:
+        StudentError: the student cannot be made so.
+    """
+    learning = Learning(student, DistillSettings(), max_length)
+    pair = shaped_student(learning, str(teacher), TransferSet(transfer_set), data, run)
+    save_trained(
+        *pair,
+        result,
+        run.processes,
+        labels=data.label_names,
+        max_length=max_length,
+        problem_type=data.problem_type,
+        text_pair=data.pairs,
+        inputs={"data": data.key_part},
+        recipe=read_manifest(teacher).recipe | {"student": student.model_dump()},
+    )
+
+
+def shaped_student(
+    learning: Learning, teacher: str, texts: TransferSet, data: TrainingData, run: Run
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A student of the shape that is asked for, and its tokenizer, before it learns.
+
+    Args:
+        learning: how it is to learn.
+        teacher: folder of the teacher.
+        texts: those that it will learn from.
+        data: has the labels.
+        run: is told.
+    """
+    student, seed = learning.student, learning.distill.seed
+    pair = make_student(student, teacher, data.label_names, seed, data.problem_type)
+    shrink(pair, learning, texts, data, run)
+    if student.shape == "static":
+        dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
+        pair = (static_student(*pair, texts.texts(), student.width, dropout), pair[1])
+    run.tell(f"{parameter_count(pair[0]):,} parameters")
+    return pair
 
 
 def shrink(

@@ -76,6 +76,20 @@ def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
     return variants
 
 
+def shape_stage(settings: Settings, data: TrainingData) -> Stage:
+    """The student in INT8 before it has learned anything: as large and as fast as it will be."""
+    teacher = _teacher("teacher", settings, data)
+    values = {
+        "student": settings.student,
+        "max_length": settings.teacher.max_length,
+        "data": data,
+    }
+    inputs = {"teacher": teacher, "transfer_set": _transfer_set(settings, data, teacher)}
+    make = "optimize.distill.student:build_shape"
+    shape = Stage("shape", make, values, inputs, together=True)
+    return _int8(settings, data, shape, settings.quantize.recipe)
+
+
 def _teacher(
     name: str, settings: Settings, data: TrainingData, fold: tuple[int, int] | None = None
 ) -> Stage:
@@ -193,7 +207,17 @@ def _int8(
     name = f"int8-{recipe}"
     if recipe == "ort-dynamic":
         model = _onnx(settings, data, student, fuse=settings.export.fuse)
-        return Stage(name, "optimize.quantize.int8:build_int8", {}, {"model": model})
+        values = {"exclude": settings.quantize.exclude}
+        return Stage(name, "optimize.quantize.int8:build_int8", values, {"model": model})
+    if recipe == "ort-static":
+        static = {
+            "method": settings.quantize.calibration,
+            "texts": settings.quantize.calibration_texts,
+            "data": data,
+        }
+        plain = _onnx(settings, data, student, fuse=False)
+        make = "optimize.quantize.static_int8:build_static_int8"
+        return Stage(name, make, static, {"model": plain})
     if not can_quantize(recipe):
         raise StageError(
             f"quantize.recipe = {recipe!r} needs optimum, which is not installed: "

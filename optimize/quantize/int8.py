@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -22,18 +24,30 @@ class QuantizeError(RuntimeError):
     """A quantization that did not quantize; the message says what was found."""
 
 
-def build_int8(result: Path, run: Workspace, *, model: Path) -> None:
+# Types of the nodes that are quantized.
+QUANTIZED = ("MatMul", "Attention", "Gather")
+
+
+def build_int8(result: Path, run: Workspace, *, exclude: tuple[str, ...], model: Path) -> None:
     """The stage: an fp32 ONNX model in INT8 by ``ort-dynamic``, not calibrated yet.
 
     Args:
         result: folder to fill.
         run: is told nothing.
+        exclude: names of nodes that stay in fp32.
         model: folder of the fp32 model, fused.
 
     Raises:
-        QuantizeError: nothing was quantized.
+        QuantizeError: nothing was quantized, or a node that is to stay is not there.
     """
-    write_int8("ort-dynamic", ort_dynamic, model, result)
+    if exclude:
+        names = {node.name for node in onnx.load(str(model / MODEL_NAME)).graph.node}
+        if absent := sorted(set(exclude) - names):
+            raise QuantizeError(
+                f"quantize.exclude: the model has no node {absent[0]!r}; `optimize sensitivity` "
+                "tells their names"
+            )
+    write_int8("ort-dynamic", partial(ort_dynamic, exclude=exclude), model, result)
 
 
 def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, result: Path) -> None:
@@ -50,18 +64,19 @@ def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, re
     """
     quantize(quantizer, model / MODEL_NAME, result / MODEL_NAME)
     copy_loading_files(model, result)
-    own = {"quantize": {"recipe": recipe}}
+    own: dict[str, Any] = {"quantize": {"recipe": recipe}}
     manifest = derived(result, read_manifest(model), own, quantization=recipe)
     write_json(manifest, result / MANIFEST_NAME)
 
 
-def quantize(quantizer: Quantizer, source: Path, target: Path) -> None:
+def quantize(quantizer: Quantizer, source: Path, target: Path, *, integer: bool = True) -> None:
     """Write the INT8 model.
 
     Args:
         quantizer: takes the fp32 file and the one to write.
         source: the fp32 file.
         target: the file to write.
+        integer: whether to insist on integer matrix products.
 
     Raises:
         QuantizeError: the result has no integer matrix product.
@@ -76,26 +91,41 @@ def quantize(quantizer: Quantizer, source: Path, target: Path) -> None:
     finally:
         root.setLevel(level)
     model = onnx.load(str(target))
-    if not any(
-        "Integer" in node.op_type or node.op_type == "QAttention" for node in model.graph.node
+    if integer and not any(
+        "Integer" in node.op_type or node.op_type in ("QAttention", "QuantizeLinear")
+        for node in model.graph.node
     ):
-        raise QuantizeError(f"{quantizer.__name__} left no integer matrix product in {source}")
+        raise QuantizeError(f"no integer matrix product was left in {source}")
     model.ir_version = ir_version  # the quantizers write their own
     onnx.save(model, str(target))
 
 
-def ort_dynamic(source: Path, target: Path) -> None:
+def ort_dynamic(
+    source: Path,
+    target: Path,
+    *,
+    exclude: Sequence[str] = (),
+    nodes: Sequence[str] = (),
+) -> None:
     """Per-channel signed weights, on ONNX Runtime's own quantizer (quantization.md).
 
     ``MatMulConstBOnly`` leaves QKᵀ and A·V in fp32, where two dynamic inputs cost more than they
     gain. Signed weights are what the VNNI kernels take.
+
+    Args:
+        source: the fp32 file.
+        target: the file to write.
+        exclude: names of nodes that stay in fp32.
+        nodes: names of the only nodes that are quantized; all when empty.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
         source,
         target,
-        op_types_to_quantize=["MatMul", "Attention", "Gather"],
+        op_types_to_quantize=list(QUANTIZED),
+        nodes_to_quantize=list(nodes),
+        nodes_to_exclude=list(exclude),
         per_channel=True,
         weight_type=QuantType.QInt8,
         extra_options={

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
 from optimize.settings.base import Section, Table
 from optimize.settings.gates import Gate, Regression
+from optimize.settings.search import SearchSettings
 from optimize.settings.training import (
     CalibrateSettings,
     DistillSettings,
@@ -42,7 +43,8 @@ class Workload(Table):
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-QuantizationRecipe = Literal["ort-dynamic", "optimum-dynamic"]
+QuantizationRecipe = Literal["ort-dynamic", "ort-static", "optimum-dynamic"]
+CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 
 COMPARED = "student-int8-compared"
 VARIANTS = (
@@ -189,9 +191,21 @@ class ExportSettings(Section):
 
 
 class QuantizeSettings(Section):
-    """``[quantize]``: the INT8 recipe shipped, and one measured beside it for comparison."""
+    """``[quantize]``: the INT8 recipe shipped, and one measured beside it for comparison.
+
+    Attributes:
+        recipe: of the bundle that is shipped.
+        exclude: names of nodes that stay in fp32 under ``ort-dynamic``; ``optimize sensitivity``
+            tells which are worth it.
+        calibration: how ``ort-static`` takes an activation's range from what it was on texts.
+        calibration_texts: training texts that it reads for that.
+        compare: one that is measured beside it, or ``none``.
+    """
 
     recipe: QuantizationRecipe = "ort-dynamic"
+    exclude: tuple[str, ...] = ()
+    calibration: CalibrationMethod = "minmax"
+    calibration_texts: int = Field(default=256, ge=1)
     compare: QuantizationRecipe | Literal["none"] = "optimum-dynamic"
 
 
@@ -236,6 +250,7 @@ class Settings(Section):
     export: ExportSettings = ExportSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     tune: TuneSettings = TuneSettings()
+    search: SearchSettings = SearchSettings()
     quantize: QuantizeSettings = QuantizeSettings()
     variants: dict[VariantName, VariantSettings] = Field(default={})
     judge: JudgeSettings = JudgeSettings()

@@ -1,0 +1,91 @@
+"""Commands that search: how a student learns, and what shape it has."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from optimize.cli.common import settings_of, teller_of
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Search a recipe, and write the best."""
+    from optimize.pipeline.tune import front, recipe_toml, tune
+
+    chosen, source = settings_of(arguments)
+    with teller_of(arguments) as tell:
+        study = tune(chosen, arguments.storage, arguments.study, tell)
+    trials = front(study)
+    if arguments.json:
+        shown = [{"trial": t.number, "values": t.values, "params": t.params} for t in trials]
+        print(json.dumps({"front": shown, "recipe": str(arguments.out)}))
+    for trial in () if arguments.json else trials:
+        size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
+        print(f"trial {trial.number}: validation score {trial.values[0]:.4f}{size}")
+    arguments.out.write_text(recipe_toml(trials[0], _base(arguments)), encoding="utf-8")
+    if not arguments.json:
+        print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
+    return 0
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """Search a shape, and write the smallest that keeps the gates as a recipe."""
+    from optimize.pipeline.search import search
+    from optimize.pipeline.search_report import content_of, plot, recipe_of, table_of
+
+    chosen, source = settings_of(arguments)
+    with teller_of(arguments) as tell:
+        outcome = search(chosen, arguments.minutes, tell)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "search.md").write_text(table_of(outcome) + "\n", encoding="utf-8")
+    content = content_of(outcome)
+    (out / "search.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if importlib.util.find_spec("matplotlib") is not None:
+        plot(outcome, chosen, out / "search.svg")
+    if outcome.picked is not None:
+        (out / "recipe.toml").write_text(recipe_of(outcome, _base(arguments)), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(content))
+    else:
+        print(table_of(outcome))
+        told = outcome.why if outcome.picked is None else f"recipe: {out / 'recipe.toml'}"
+        print(f"searched from {source}; {told}")
+    return 0 if outcome.picked is not None else 1
+
+
+def sensitivity(arguments: argparse.Namespace) -> int:
+    """Say what each node costs in INT8, and which to leave in fp32."""
+    from dataclasses import asdict
+
+    from optimize.pipeline.runner import Build, Runner
+    from optimize.quantize.sensitivity import excluded_until, plot, sensitivity, table_of
+
+    chosen, _ = settings_of(arguments)
+    with teller_of(arguments) as tell:
+        built = Build(chosen, Runner(tell))
+        model = built.folder("student-onnx")
+        split = built.splits.validation
+        costs = sensitivity(model, split.texts, tell)
+        exclude = None
+        if arguments.until is not None:
+            exclude = excluded_until(model, costs, split, arguments.until, tell)
+    if arguments.plot is not None:
+        plot(costs, arguments.plot)
+    if arguments.json:
+        print(json.dumps({"nodes": [asdict(cost) for cost in costs], "exclude": exclude}))
+        return 0
+    print(table_of(costs))
+    if exclude is not None:
+        print(f"[quantize]\nexclude = {json.dumps(exclude)}")
+    return 0
+
+
+def _base(arguments: argparse.Namespace) -> str | None:
+    """The recipe that was searched from; none where it is the project's own."""
+    from optimize.settings.load import DEFAULT_RECIPE, has_project_settings
+
+    own = arguments.recipe is None and has_project_settings(Path.cwd())
+    return None if own else arguments.recipe or DEFAULT_RECIPE

@@ -1,0 +1,137 @@
+"""What a search found: a table, a recipe, a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from optimize.pipeline.search import Outcome, Shape
+from optimize.settings.recipe import Settings
+
+
+def table_of(outcome: Outcome) -> str:
+    """One row a shape, the smallest first, as Markdown."""
+    epochs = sorted({count for shape in outcome.shapes for count in shape.scores})
+    heads = [f"{count} epoch{'s' if count > 1 else ''}" for count in epochs]
+    rows = [
+        f"| shape | INT8 | over the teacher | {' | '.join([*heads, 'what became of it'])} |",
+        "| --- |" + " --- |" * (len(heads) + 3),
+    ]
+    rows += [_row(outcome, shape, epochs) for shape in outcome.shapes]
+    teacher = outcome.teacher
+    rows.append(
+        f"| teacher, PyTorch | {teacher.size_bytes / 1e6:.1f} MB | 1× |"
+        + " |" * (len(epochs) - 1)
+        + f" {100 * teacher.score:.2f} | |"
+    )
+    if outcome.linear is not None:
+        rows.append(f"| tf-idf | | |{' |' * (len(epochs) - 1)} {100 * outcome.linear:.2f} | |")
+    return "\n".join(rows)
+
+
+def _row(outcome: Outcome, shape: Shape, epochs: list[int]) -> str:
+    ratio, low, high = shape.speedup
+    speed = "" if math.isnan(ratio) else f"{ratio:.1f}× [{low:.1f}, {high:.1f}]"
+    known = shape.scores
+    scores = [f"{100 * known[count]:.2f}" if count in known else "" for count in epochs]
+    became = shape.reason or ("on the front" if shape in outcome.front else "")
+    if outcome.picked is not None and shape.name == outcome.picked.name:
+        became = f"**picked**: {outcome.why}"
+    cells = [shape.name, f"{shape.size_bytes / 1e6:.1f} MB", speed, *scores, became]
+    return f"| {' | '.join(cells)} |"
+
+
+def recipe_of(outcome: Outcome, base: str | None) -> str:
+    """The picked shape as a recipe that extends the one it was searched from.
+
+    Args:
+        outcome: has a picked shape.
+        base: that recipe; ``None`` where it is the project's own, whose table this then is.
+    """
+    picked = outcome.picked
+    if picked is None:
+        raise ValueError(outcome.why)
+    prefix = "tool.optimize." if base is None else ""
+    lines = [
+        f"# {picked.name}: {picked.size_bytes / 1e6:.1f} MB, {picked.speedup[0]:.1f}× the teacher, "
+        f"{100 * picked.score:.2f} % on validation, which chose it.",
+        f"# {outcome.why}",
+    ]
+    lines += [] if base is None else [f'extends = "{base}"']
+    lines += ["", f"[{prefix}student]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in picked.student.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"all"'
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def content_of(outcome: Outcome) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "picked": None if outcome.picked is None else outcome.picked.name,
+        "why": outcome.why,
+        "teacher": {"size_bytes": outcome.teacher.size_bytes, "score": outcome.teacher.score},
+        "linear": outcome.linear,
+        "shapes": [
+            {
+                "name": shape.name,
+                "student": shape.student,
+                "size_bytes": shape.size_bytes,
+                "latency_ms": _number(shape.latency_ms),
+                "speedup": [_number(value) for value in shape.speedup],
+                "scores": shape.scores,
+                "front": shape in outcome.front,
+                "reason": shape.reason,
+            }
+            for shape in outcome.shapes
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def plot(outcome: Outcome, settings: Settings, target: Path) -> None:
+    """Size against score: the front, the other shapes, the teacher, word counts, other points.
+
+    Args:
+        outcome: what was found.
+        settings: ``search.points`` are shown too.
+        target: file to write; its ending says the format.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    with mpl.rc_context({"svg.hashsalt": "optimize", "font.size": 10}):
+        figure, axes = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
+        front = sorted(outcome.front, key=lambda each: each.size_bytes)
+        others = [each for each in outcome.shapes if each.scores and each not in outcome.front]
+        axes.plot(*_places(front), "o-", label="front")
+        axes.plot(*_places(others), "o", alpha=0.35, label="other shapes")
+        for shape in front:
+            place = (shape.size_bytes / 1e6, 100 * shape.score)
+            axes.annotate(f"{shape.name}, {shape.speedup[0]:.0f}×", place, fontsize=8,
+                          xytext=(4, -10), textcoords="offset points")  # fmt: skip
+        axes.plot(*_places([outcome.teacher]), "s", label="teacher, PyTorch")
+        for name, (megabytes, accuracy) in settings.search.points.items():
+            axes.plot([megabytes], [accuracy], "^", label=name)
+        if outcome.linear is not None:
+            axes.axhline(100 * outcome.linear, linestyle=":", label="tf-idf", color="grey")
+        axes.set(xscale="log", xlabel="MB, INT8", ylabel="validation, %")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False, fontsize=8)
+        figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+        pyplot.close(figure)
+
+
+def _places(shapes: list[Shape]) -> tuple[list[float], list[float]]:
+    return [each.size_bytes / 1e6 for each in shapes], [100 * each.score for each in shapes]

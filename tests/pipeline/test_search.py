@@ -1,0 +1,151 @@
+"""The search: shapes are weighed and timed before they learn, and halved by what they learned."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimize import settings
+from optimize.cli import main
+from optimize.pipeline import search as module
+from optimize.pipeline.search import Outcome, Shape, halved, search, shapes_of
+from optimize.pipeline.search_report import content_of, plot, recipe_of, table_of
+
+pytestmark = pytest.mark.torch
+SHAPES = st.builds(
+    lambda name, size, speed, score: Shape(
+        str(name), {}, size, 1.0, (speed, speed, speed), {2: score}
+    ),
+    st.integers(), st.integers(1, 5), st.integers(1, 5).map(float),
+    st.integers(0, 10).map(lambda tenth: tenth / 10),
+)  # fmt: skip
+
+
+@given(st.lists(SHAPES, unique_by=lambda shape: shape.name, min_size=1), st.floats(0.05, 1))
+def test_what_is_left_out_is_beaten_and_the_front_goes_on(shapes, keep):
+    found = {shape.name: shape for shape in halved(shapes, 2, keep)}
+    assert found.keys() == {shape.name for shape in shapes}
+    for shape in shapes:
+        beaten = any(other.beats(shape) for other in shapes)
+        if found[shape.name].reason:
+            assert beaten
+        if not beaten:
+            assert not found[shape.name].reason
+    stay = sum(not shape.reason for shape in found.values())
+    assert stay >= math.ceil(keep * len(shapes))
+
+
+@given(st.lists(SHAPES, unique_by=lambda shape: shape.name, min_size=1))
+def test_the_front_is_what_no_other_beats(shapes):
+    outcome = Outcome(tuple(shapes), None, "", Shape("teacher", {}, 9, scores={0: 1.0}))
+    assert outcome.front
+    for shape in shapes:
+        assert (shape in outcome.front) == (not any(other.beats(shape) for other in shapes))
+
+
+def recipe(tiny_recipe, tmp_path, more=""):
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""extends = "{tiny_recipe}"
+[distill]
+epochs = 3
+[search]
+layers = [1]
+vocabulary = ["all"]
+static_widths = [16]
+rungs = [0.34, 1.0]
+[search.points]
+elsewhere = [0.5, 90.0]
+{more}""",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(tiny_recipe, tiny_kit, tiny_cache, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("search")
+    chosen, _ = settings.load(str(recipe(tiny_recipe, tmp_path)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "REPLICATES", (1,))
+        patched.setattr(module, "TEACHER", "teacher-onnx")  # PyTorch takes seconds to start
+        return search(chosen, None, lambda line: None, tiny_cache), chosen, tmp_path
+
+
+def test_shapes_are_weighed_timed_and_taught(found, tmp_path):
+    outcome, chosen, folder = found
+    assert [shape.name for shape in shapes_of(chosen)] == [
+        "1 layers", "all layers", "static, 16 wide",
+    ]  # fmt: skip
+    by_name = {shape.name: shape for shape in outcome.shapes}
+    assert by_name["static, 16 wide"].size_bytes < by_name["1 layers"].size_bytes
+    for shape in outcome.shapes:
+        low, ratio, high = shape.speedup[1], shape.speedup[0], shape.speedup[2]
+        assert 0 < low <= ratio <= high
+        assert 1 in shape.scores
+    assert outcome.picked is not None
+    assert outcome.picked.scores[3] == outcome.picked.score
+    table = table_of(outcome)
+    assert "**picked**" in table
+    assert all(shape.name in table for shape in outcome.shapes)
+    picked = tmp_path / "picked.toml"
+    picked.write_text(recipe_of(outcome, str(folder / "recipe.toml")), encoding="utf-8")
+    again, _ = settings.load(str(picked))
+    assert again.student.model_dump().items() >= outcome.picked.student.items()
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    plot(outcome, chosen, tmp_path / "s.svg")
+    assert "<!-- elsewhere -->" in (tmp_path / "s.svg").read_text(encoding="utf-8")
+    json.dumps(content_of(outcome))
+
+
+GATES = """
+[gates.size]
+kind = "size"
+candidate = "student-int8"
+reference = "teacher-torch"
+min_reduction_pct = 99.0
+"""
+
+
+def test_what_misses_a_gate_is_not_taught_and_told_why(
+    tiny_recipe, tiny_kit, tiny_cache, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(module, "measure", None)  # none is left to be timed
+    monkeypatch.setattr("optimize.pipeline.runner.default_root", lambda: tiny_cache)
+    path = recipe(tiny_recipe, tmp_path, GATES)
+    assert main(["search", "--recipe", str(path), "--out", str(tmp_path / "out"), "-q"]) == 1
+    told = capsys.readouterr().out
+    assert "smaller than the teacher, 99 asked for" in told
+    assert "no shape has learned yet" in told
+    assert not (tmp_path / "out" / "recipe.toml").exists()
+
+
+def test_when_the_time_is_up_the_best_so_far_is_told(found, tiny_cache, monkeypatch):
+    """What is in the cache costs no time: a search goes on from where it was."""
+    outcome, chosen, _ = found
+    series = {shape.name: shape for shape in outcome.shapes}
+    monkeypatch.setattr(
+        module._Search,
+        "_beside_the_teacher",
+        lambda self, group, replicates: [
+            replace(shape, speedup=series[shape.name].speedup) for shape in group
+        ],
+    )
+    again = search(chosen, 0.0, lambda line: None, tiny_cache)
+    assert again.picked is not None
+    assert again.picked.name == outcome.picked.name
+    other = chosen.distill.model_copy(update={"seed": 9})
+    stopped = search(
+        chosen.model_copy(update={"distill": other}), 0.0, lambda line: None, tiny_cache
+    )
+    assert stopped.picked is None
+    assert {shape.reason for shape in stopped.shapes} == {"the time was up before its 1 epochs"}
+
+
+@pytest.mark.parametrize("rungs", [[], [0.5], [1.0, 0.5], [0.5, 0.5, 1.0], [0.0, 1.0]])
+def test_rungs_rise_to_the_whole(rungs):
+    with pytest.raises(ValueError, match="rungs"):
+        settings.parse({"search": {"rungs": rungs}}, "test")
