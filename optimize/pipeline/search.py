@@ -23,7 +23,7 @@ import numpy as np
 from optimize.bundle.classifier import Classifier, given_labels
 from optimize.bundle.folder import read_manifest
 from optimize.data.splits import Split, Splits
-from optimize.judge.gates.control import timing_verdict
+from optimize.judge.gates.control import LEAST_QUICK_BLOCKS, timing_verdict
 from optimize.judge.records import Timing
 from optimize.judge.statistics.label_f1 import micro_f1
 from optimize.judge.workers.process import WorkerSpec
@@ -237,7 +237,9 @@ class _Search:
             for place, shape in enumerate(group)
         ]
         judge = self.settings.judge
-        plan = Plan((replicates,), judge.quick_blocks, judge.block_ms / 1000)
+        # One replicate of fewer blocks would say nothing.
+        blocks = max(judge.quick_blocks, LEAST_QUICK_BLOCKS)
+        plan = Plan((replicates,), blocks, judge.block_ms / 1000)
         timing = measure(specs, batches, plan, _decided, _silent, _nothing)
         series = timing.series[WORKLOAD]
         found = []
