@@ -13,7 +13,7 @@ from optimize.data.class_names import named
 from optimize.data.faults import Faults
 from optimize.data.separated import check_columns
 from optimize.data.splits import DataError
-from optimize.data.tables import READERS, SUFFIXES, Reading, json_of, text_of
+from optimize.data.tables import READERS, SUFFIXES, Reading, json_of, records_of, text_of
 from optimize.settings.recipe import DataSettings
 
 CLINC_KEYS = {"train": "train", "validation": "val", "test": "test"}
@@ -118,8 +118,9 @@ def form_of(path: Path) -> str:
         )
     if path.suffix == ".json":
         content = json_of(path)
-        looks_so = isinstance(content, dict) and any(key in content for key in CLINC_KEYS.values())
-        return "clinc" if looks_so else "json"
+        if not isinstance(content, dict) or _holds_records(content):
+            return "json"
+        return "clinc" if any(key in content for key in CLINC_KEYS.values()) else "json"
     if path.suffix in SUFFIXES:
         return SUFFIXES[path.suffix]
     raise DataError(
@@ -161,6 +162,9 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
     Where validation and test are shares, all of it is one pool, and the column is not looked at.
     """
     names = settings.named_splits
+    content = json_of(path) if form == "json" else None
+    if isinstance(content, dict) and _holds_records(content):
+        return _read_split_object(path, content, settings, faults)
     if len(names) == 1:
         pool = RawSplit(path.name)
         columns: tuple[str, ...] = (*settings.text_columns, settings.label_column)
@@ -185,6 +189,33 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
             )
             continue
         splits[names[name]].add(row, _text_in(cells, settings), cells[settings.label_column])
+    return splits
+
+
+def _holds_records(content: dict[str, Any]) -> bool:
+    """Whether a JSON object has arrays of records, as ``{"train": [{…}, …], …}``."""
+    return any(
+        isinstance(rows, list) and bool(rows) and isinstance(rows[0], dict)
+        for rows in content.values()
+    )
+
+
+def _read_split_object(
+    path: Path, content: dict[str, Any], settings: DataSettings, faults: Faults
+) -> RawSplits:
+    """One JSON object whose keys are splits, each an array of records."""
+    how = Reading((*settings.text_columns, settings.label_column), faults=faults)
+    splits: RawSplits = {}
+    for name, split in settings.named_splits.items():
+        rows = content.get(name)
+        if not isinstance(rows, list):
+            raise DataError(
+                f"{path.name} has no array {name!r} (its keys: {', '.join(content)}); name it in "
+                f"data.{split}" + ("" if split == "train" else f"; or {SHARES_REMEDY}")
+            )
+        splits[split] = RawSplit(f"{path.name}, {name}")
+        for row, cells in records_of(rows, f"{path.name}, {name}", how):
+            splits[split].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
 
 

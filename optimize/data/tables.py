@@ -108,8 +108,13 @@ def _read_json(path: Path, how: Reading) -> Rows:
             'pandas writes one with to_json(orient="records"). One of CLINC150\'s layout needs '
             'data.format = "clinc".'
         )
+    yield from records_of(content, path.name, how)
+
+
+def records_of(content: list[Any], place: str, how: Reading) -> Rows:
+    """The records of an array, those without the columns told."""
     for row, cells in enumerate(content, start=1):
-        if _has_columns(cells, f"{path.name}, record {row}", how):
+        if _has_columns(cells, f"{place}, record {row}", how):
             yield row, cells
 
 

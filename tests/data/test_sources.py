@@ -194,3 +194,33 @@ def test_digest_follows_the_content_and_not_the_format(tmp_path):
     changed = separated([("pay me", "track")], ",")
     (tmp_path / "test.csv").write_text(changed, encoding="utf-8")
     assert data.load(DataSettings(source=str(tmp_path))).key_part != first
+
+
+def split_object(path, **more):
+    rows = {
+        split: [
+            {"text": f"{split} {label} {n}", "label": label} for n in range(2) for label in "ab"
+        ]
+        for split in ("train", "validation", "test")
+    }
+    path.write_text(json.dumps(rows | more), encoding="utf-8")
+    return path
+
+
+def test_a_json_object_of_splits_is_read(tmp_path):
+    splits = data.load(DataSettings(source=str(split_object(tmp_path / "d.json"))))
+    assert splits.label_names == ("a", "b")
+    assert splits.test.texts[0] == "test a"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"test": {"text": "x"}}, r"has no array 'test' \(its keys: train, validation, test\)"),
+        ({"test": [{"text": "x"}]}, "d.json, test, record 1 has no column 'label'"),
+        ({"test": [3]}, "d.json, test, record 1: a JSON object is needed"),
+    ],
+)
+def test_a_split_of_an_object_that_is_no_table_is_refused(tmp_path, more, words):
+    with pytest.raises(DataError, match=words):
+        data.load(DataSettings(source=str(split_object(tmp_path / "d.json", **more))))
