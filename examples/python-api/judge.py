@@ -13,13 +13,15 @@ from optimize.judge.reports.page import headline, sentence
 from optimize.judge.reports.render import write_report
 from optimize.judge.run import judge
 from optimize.pipeline.runner import build
+from optimize.telling import Teller
 
 
 def main(recipe: str, *overrides: str) -> int:
     """Build and judge; returns 0 where every gate passes."""
     chosen, source = settings.load(recipe, None, overrides)
-    kit = read_kit(build(chosen, print))
-    report = judge(kit, chosen, source, "quick", print)
+    with Teller() as tell:
+        kit = read_kit(build(chosen, tell))
+        report = judge(kit, chosen, source, "quick", tell)
     write_report(report, Path("report"))
     print(headline(report))
     print(sentence(report, pair_of(report)))

@@ -30,11 +30,12 @@ from optimize.judge.workers.process import WorkerSpec
 from optimize.judge.workers.timing import Plan, Undecided, measure
 from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores
+from optimize.models.encoder import StudentError
 from optimize.pipeline.graph import shape_stage
 from optimize.pipeline.runner import Build, Runner
 from optimize.pipeline.stage import Stage
 from optimize.settings.gates import AccuracyGate, SizeGate, SpeedupGate
-from optimize.settings.load import parse
+from optimize.settings.load import SettingsError, parse
 from optimize.settings.recipe import Settings
 from optimize.settings.search import Layers
 from optimize.workspace import Progress, Tell
@@ -200,8 +201,11 @@ class _Search:
         return shape_stage(self._changed(shape), self.splits.training)
 
     def _weighed(self, shape: Shape, teacher: Shape) -> Shape:
-        """With the bytes of its bundle, and refused where a gate on size is missed."""
-        size = read_manifest(self.runner.folder(self._untrained(shape))).size_bytes
+        """With the bytes of its bundle; refused where it cannot be made or misses a size gate."""
+        try:
+            size = read_manifest(self.runner.folder(self._untrained(shape))).size_bytes
+        except (StudentError, SettingsError) as error:
+            return replace(shape, reason=f"it cannot be made: {error}")
         found = replace(shape, size_bytes=size)
         for name, gate in self.settings.active_gates.items():
             judged = isinstance(gate, SizeGate) and gate.variants == (SHIPPED, TEACHER)

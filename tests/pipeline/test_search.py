@@ -143,6 +143,19 @@ def test_when_the_time_is_up_the_best_so_far_is_told(found, tiny_cache, monkeypa
     assert {shape.reason for shape in stopped.shapes} == {"the time was up before its 1 epochs"}
 
 
+def test_a_shape_that_cannot_be_made_is_told_and_ends_nothing(
+    tiny_recipe, tiny_kit, tiny_cache, tmp_path
+):
+    path = recipe(tiny_recipe, tmp_path)
+    text = path.read_text(encoding="utf-8").replace("layers = [1]", "layers = [7]")
+    path.write_text(text.replace("static_widths = [16]", ""), encoding="utf-8")
+    chosen, _ = settings.load(str(path))
+    outcome = search(chosen, None, lambda line: None, tiny_cache)
+    (shape,) = outcome.shapes
+    assert "it cannot be made: " in shape.reason
+    assert outcome.picked is None
+
+
 @pytest.mark.parametrize("rungs", [[], [0.5], [1.0, 0.5], [0.5, 0.5, 1.0], [0.0, 1.0]])
 def test_rungs_rise_to_the_whole(rungs):
     with pytest.raises(ValueError, match="rungs"):

@@ -91,6 +91,8 @@ def test_every_family_exports_equals_pytorch_and_quantizes(family, tiny_kit, tmp
         node.name for node in onnxruntime.InferenceSession(tmp_path / "int8.onnx").get_inputs()
     }
     assert names == set(input_names(model))
+    large = [array.tobytes() for array in initializers(path).values() if array.nbytes > 1024]
+    assert len(large) == len(set(large)), "a tensor is stored twice"
 
 
 def test_plain_export_fuses_nothing(tiny_kit, tmp_path):
@@ -123,6 +125,16 @@ def test_ort_dynamic_keeps_a_scale_per_channel_and_signed_weights(tiny_kit):
     assert max(scale.size for scale in scales) >= 32
     matrices = [array for array in weights.values() if array.ndim == 2 and array.dtype.kind == "i"]
     assert any(array.dtype == np.int8 for array in matrices)
+
+
+def test_only_products_with_weights_are_quantized(tiny_kit):
+    """Products of two activations stay in fp32: QKᵀ and A·V, where attention is not fused."""
+    graph = onnx.load(str(tiny_kit / "student-int8" / "model.onnx")).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    integer = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    assert integer
+    for node in integer:
+        assert stored.intersection(node.input), node.name
 
 
 def test_a_model_without_a_matrix_product_cannot_pass_for_int8(tmp_path):
