@@ -61,7 +61,7 @@ def settings() -> str:
 def _table(title: str, kind: Any) -> str:
     words, told = _docstring(kind)
     rows = [
-        f"| `{name}` | `{_default(field)}` | {told.get(name, '')} |"
+        f"| `{name}` | `{_default(field)}` | {told.get(name) or field.description or ''} |"
         for name, field in kind.model_fields.items()
         if name != "kind"
     ]

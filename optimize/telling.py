@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -46,9 +47,12 @@ class Teller:
 
     def __enter__(self) -> Teller:
         """Bars from here on, where the stream is a terminal."""
-        if not self._quiet and self._stream.isatty():
-            self._bars = _bars(self._stream)
-            self._bars.start()
+        first = os.environ.get("RANK", "0") == "0"  # of processes that train together, one shows
+        if first and not self._quiet and self._stream.isatty():
+            bars = _bars(self._stream)
+            if bars.console.is_terminal and not bars.console.is_dumb_terminal:
+                self._bars = bars
+                bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +77,10 @@ class Teller:
             self._bars.console.print(self._shown(line), markup=False, highlight=False)
 
     def _shown(self, line: str) -> str:
-        return f"{self._indent}{time.monotonic() - self._start:5.0f} s  {for_terminal(line)}"
+        told = f"{self._indent}{time.monotonic() - self._start:5.0f} s  {for_terminal(line)}"
+        # What the terminal's encoding lacks is told by its number, and ends no run.
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return told.encode(encoding, "backslashreplace").decode(encoding)
 
     def _move(self, bars: Bars, line: Progress) -> None:
         name, _, words = for_terminal(line).partition(": ")
@@ -101,5 +108,7 @@ def _bars(stream: TextIO) -> Bars:
         TextColumn("{task.fields[words]}", markup=False),
         console=Console(file=stream),
         transient=True,
+        redirect_stdout=stream is sys.stdout,
+        redirect_stderr=stream is sys.stderr,
         refresh_per_second=4,
     )

@@ -67,14 +67,20 @@ def guarded(
     ) as child:
         guard = Guard(child, timeout_s)
         try:
-            guard.read("loading the bundle")
+            guard.text_pair = bool(guard.read("loading the bundle"))
             yield guard
         finally:
             child.kill()
 
 
 class Guard:
-    """Asks the child, and ends it where it is silent for too long."""
+    """Asks the child, and ends it where it is silent for too long.
+
+    Attributes:
+        text_pair: whether the bundle takes pairs of texts.
+    """
+
+    text_pair = False
 
     def __init__(self, child: subprocess.Popen[bytes], timeout_s: float) -> None:
         self._child, self._timeout_s = child, timeout_s
@@ -165,7 +171,7 @@ def _serve(bundle: str, memory_bytes: int) -> None:
     try:
         # One thread: its stack and arena count too.
         classifier = Classifier(bundle, threads=1)
-        say(value=None)
+        say(value=classifier.manifest.text_pair)
     except (ValueError, MemoryError) as error:
         say(error=str(error) or "its memory does not suffice to load it", kind="bundle")
         return

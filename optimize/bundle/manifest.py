@@ -221,6 +221,7 @@ class KitManifest(Record, frozen=True, kw_only=True):
         variants: folder of each variant, by the variant's name.
         manifests: SHA-256 of each variant's ``manifest.json``, which in turn holds its files'.
         problem_type: one label a text, or several.
+        text_pair: whether each text is a pair.
         splits: JSON Lines file of each split, rows ``{"text": …, "label": …}``; where a text has
             several, with ``labels``, a list; a pair has its second text in ``text_pair``.
         inputs: digests of what the kit was built from.
@@ -232,6 +233,7 @@ class KitManifest(Record, frozen=True, kw_only=True):
     settings: dict[str, Any]
     labels: tuple[str, ...]
     problem_type: ProblemType = SINGLE_LABEL
+    text_pair: bool = False
     variants: dict[str, str]
     manifests: dict[str, str]
     splits: dict[str, str]

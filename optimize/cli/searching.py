@@ -45,14 +45,18 @@ def search(arguments: argparse.Namespace) -> int:
     (out / "search.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
         plot(outcome, chosen, out / "search.svg")
+    base = _base(arguments)
+    recipe = out / ("recipe.toml" if base is not None else "tables-for-pyproject.toml")
     if outcome.picked is not None:
-        (out / "recipe.toml").write_text(recipe_of(outcome, _base(arguments)), encoding="utf-8")
+        recipe.write_text(recipe_of(outcome, base, arguments.overrides), encoding="utf-8")
     if arguments.json:
         print(json.dumps(content))
     else:
         print(table_of(outcome))
-        told = outcome.why if outcome.picked is None else f"recipe: {out / 'recipe.toml'}"
+        told = outcome.why if outcome.picked is None else f"recipe: {recipe}"
         print(f"searched from {source}; {told}")
+        if outcome.unchecked:
+            print(f"not looked at, judge them: {', '.join(outcome.unchecked)}")
     return 0 if outcome.picked is not None else 1
 
 
@@ -65,21 +69,23 @@ def sensitivity(arguments: argparse.Namespace) -> int:
 
     chosen, _ = settings_of(arguments)
     with teller_of(arguments) as tell:
+        if not chosen.builds_chain:
+            raise ValueError("this recipe builds no student: there are no nodes of one")
         built = Build(chosen, Runner(tell))
-        model = built.folder("student-onnx")
+        model = built.runner.folder(built.stages["kit"].inputs["student-onnx"])
         split = built.splits.validation
         costs = sensitivity(model, split.texts, tell)
         exclude = None
         if arguments.until is not None:
             exclude = excluded_until(model, costs, split, arguments.until, tell)
-    if arguments.plot is not None:
-        plot(costs, arguments.plot)
     if arguments.json:
         print(json.dumps({"nodes": [asdict(cost) for cost in costs], "exclude": exclude}))
-        return 0
-    print(table_of(costs))
-    if exclude is not None:
+    else:
+        print(table_of(costs))
+    if exclude is not None and not arguments.json:
         print(f"[quantize]\nexclude = {json.dumps(exclude)}")
+    if arguments.plot is not None:
+        plot(costs, arguments.plot)
     return 0
 
 

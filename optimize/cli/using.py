@@ -57,28 +57,24 @@ def completion(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Label texts."""
-    from optimize.bundle.folder import read_manifest
-    from optimize.bundle.remote import folder_of
-
-    pairs = read_manifest(folder_of(arguments.bundle, None)).text_pair
-    with _labeller(arguments) as label_of:
+    with _labeller(arguments) as (label_of, pairs):
         return _label_all(arguments.texts, label_of, pairs=pairs, as_json=arguments.json)
 
 
 @contextmanager
-def _labeller(arguments: argparse.Namespace) -> Iterator[Callable[[Text], LabelSet]]:
-    """What labels one text: here, or in a process with limits."""
+def _labeller(arguments: argparse.Namespace) -> Iterator[tuple[Callable[[Text], LabelSet], bool]]:
+    """What labels one text, here or in a process with limits; and whether it takes pairs."""
     if arguments.untrusted or arguments.timeout is not None:
         from optimize.bundle.guard import TIMEOUT_S, guarded
 
         with guarded(arguments.bundle, timeout_s=arguments.timeout or TIMEOUT_S) as guard:
-            yield guard.predict
+            yield guard.predict, guard.text_pair
         return
     from optimize.bundle.classifier import Classifier
 
     classifier = Classifier(arguments.bundle)
     # One by one, as the bundle was judged: a batch shares its INT8 scales.
-    yield lambda text: classifier.predict_sets([text])[0]
+    yield lambda text: classifier.predict_sets([text])[0], classifier.manifest.text_pair
 
 
 def _label_all(

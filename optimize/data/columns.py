@@ -125,6 +125,11 @@ def _names_in(path: Path, form: str) -> list[str]:
         names = [name.strip('"') for name in header.split(separator)]
         return [name for name in names if name and names.count(name) == 1]
     content = json_of(path) if form == "json" else None
+    if isinstance(content, dict):
+        raise DataError(
+            f"{path.name} is a JSON object of splits; write data.train, data.validation and "
+            f"data.test by hand, of its keys {', '.join(list(content)[:8])}"
+        )
     try:
         first = content[0] if content else json.loads(text_of(path).split("\n", 1)[0])
     except (ValueError, LookupError, TypeError, RecursionError):

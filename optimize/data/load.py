@@ -73,7 +73,8 @@ def check(raw: RawSplits, settings: DataSettings, faults: Faults | None = None) 
     if len(names) < 2:
         raise DataError(
             f"{raw['train'].origin}, column {settings.label_column!r}: every row has the label "
-            f"{names[0]!r}, or none; a classifier needs at least two"
+            f"{names[0]!r}{', or none' if settings.multi_label else ''}; a classifier needs at "
+            "least two"
             if names
             else f"{raw['train'].origin}, column {settings.label_column!r}: no row has a label"
         )

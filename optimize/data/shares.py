@@ -42,9 +42,10 @@ def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, l
     groups: dict[str, list[int]] = defaultdict(list)
     for place, text in enumerate(pool.texts):
         groups[_words_of(text)].append(place)
+    written = _strata(pool.labels)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for places in groups.values():
-        label = Counter(_written(pool.labels[place]) for place in places).most_common(1)[0][0]
+        label = Counter(written[place] for place in places).most_common(1)[0][0]
         by_label[label].append(places)
     rng = random.Random(seed)
     found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
@@ -56,9 +57,19 @@ def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, l
     return {split: sorted(places) for split, places in found.items()}
 
 
-def _written(label: Any) -> str:
-    """The same for the same labels, in whatever order a list has them."""
-    return str(sorted(map(str, label)) if isinstance(label, list | tuple) else label)
+def _strata(labels: Sequence[Any]) -> list[str]:
+    """What each row is counted as: its label; of several, the one that the fewest rows have.
+
+    Whole sets of labels are mostly rare, and would all be dealt to training (Sechidis, Tsoumakas
+    and Vlahavas 2011, "On the Stratification of Multi-label Data": the rarest label first).
+    """
+    rows = [label if isinstance(label, list | tuple) else (label,) for label in labels]
+    counts = Counter(str(label) for row in rows for label in row)
+
+    def rarest(row: Sequence[Any]) -> str:
+        return min(map(str, row), key=lambda label: (counts[label], label), default="")
+
+    return [rarest(row) for row in rows]
 
 
 def _dealt(groups: Sequence[list[int]], shares: dict[str, float]) -> dict[str, list[int]]:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimize.bundle.classifier import sigmoid
 from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
 from optimize.data.splits import TrainingData
 from optimize.models.folder import entries, library_versions
 from optimize.training.evaluation import score_of
+from optimize.training.thresholds import fitted_thresholds
 from optimize.workspace import Workspace
 
 WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
@@ -64,6 +66,10 @@ def build_linear(result: Path, run: Workspace, *, data: TrainingData) -> None:
     np.savez(result / WEIGHTS_NAME, weights=weights, bias=bias, idf=vectorizer.idf_)
     words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     (result / WORDS_NAME).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+    thresholds = None
+    if data.multi_label:
+        rows = sigmoid(np.asarray(seen @ weights.T + bias, dtype=np.float32))
+        thresholds = fitted_thresholds(rows, data.validation.labels)
     own = {"sublinear_tf": SUBLINEAR, "ngram_range": list(NGRAMS), "C": STRENGTHS[best]}
     manifest = Manifest(
         format="linear",
@@ -72,6 +78,7 @@ def build_linear(result: Path, run: Workspace, *, data: TrainingData) -> None:
         parameters=weights.size,
         problem_type=data.problem_type,
         text_pair=data.pairs,
+        thresholds=thresholds,
         files=entries(result),
         inputs={"data": data.key_part},
         libraries=library_versions(["scikit-learn", "numpy"]),

@@ -69,6 +69,8 @@ def score(plan: Plan, line: str, seed: int, overrides: Sequence[str], tell: Tell
     assignments = (*plan.set, *overrides, *plan.lines[line], f"distill.seed={seed}")
     chosen, _ = settings_module.load(plan.recipe, None, assignments)
     built = Build(chosen, Runner(tell))
+    if built.splits.training.multi_label:
+        raise ValueError("an ablation counts right answers: give a recipe of one label a text")
     folder = built.folder(UNDISTILLED if chosen.distill.control else "student")
     validation = built.splits.validation
     right = logits_of(folder, validation.texts).argmax(axis=1) == validation.labels

@@ -52,6 +52,8 @@ class UsualWay:
         settings = built.settings
         teacher = str(built.folder("teacher"))
         length = settings.teacher.max_length
+        if built.splits.pairs or built.splits.training.multi_label:
+            raise ValueError("give a recipe of single texts with one label each")
         names, seed = built.splits.label_names, settings.distill.seed
         self._teacher = checkpoint.load_classifier(teacher)
         self._student, tokenizer = make_student(settings.student, teacher, names, seed)

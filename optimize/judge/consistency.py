@@ -78,11 +78,12 @@ def _answers(report: Report) -> Iterator[str]:
 def _label_sets(report: Report) -> Iterator[str]:
     if report.label_sets is None:
         return
-    if len(report.label_sets) != len(report.label_names):
+    if len(report.label_sets) != len(report.label_names) or not report.label_sets:
         yield (
             f"label_sets has {len(report.label_sets)} sets, label_names {len(report.label_names)}"
         )
-    if _beyond(list(chain.from_iterable(report.label_sets)), len(report.class_names)):
+    members = list(chain.from_iterable(report.label_sets))
+    if members and not 0 <= min(members) <= max(members) < len(report.class_names):
         yield f"label_sets has ids beyond the {len(report.class_names)} of class_names"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
-from optimize.judge.kit import Kit, KitError, Variant, read_kit, refuse_code
+from optimize.judge.kit import Kit, KitError, Variant, check_problem, read_kit, refuse_code
 from optimize.judge.records import Mode, Report
 from optimize.judge.run import judge
 from optimize.settings.load import parse
@@ -79,6 +79,7 @@ def duet(
     whole = read_kit(place)
     if manifest.labels != whole.manifest.labels:
         raise KitError(f"{folder / MANIFEST_NAME} has other labels than the kit {place}")
+    check_problem(folder, manifest, whole.manifest)
     settings = duet_settings(names, max_slowdown_pct, threads, whole)
     source = f"duet, at most {max_slowdown_pct:g} % slower"
     return judge(replace(whole, variants=variants), settings, source, mode, tell)

@@ -157,11 +157,7 @@ class Kit:
                 f"; differing: {sorted(unknown | absent)[:5]}. Judge a bundle with a kit built "
                 "from the same data."
             )
-        if manifest.problem_type != self.manifest.problem_type:
-            raise KitError(
-                f"{bundle} is of problem_type {manifest.problem_type}, the kit of "
-                f"{self.manifest.problem_type}. Judge a bundle with a kit built from the same data."
-            )
+        check_problem(bundle, manifest, self.manifest)
         changed = Variant(variant, bundle, manifest)
         return replace(self, variants={**self.variants, variant: changed})
 
@@ -185,6 +181,24 @@ class Kit:
             for name, variant in self.variants.items()
         }
         return replace(self, variants=moved)
+
+
+def check_problem(bundle: Path, manifest: Manifest, kit: KitManifest) -> None:
+    """Refuse a bundle that would answer the kit's texts as what they are not.
+
+    Raises:
+        KitError: one is of one label a text, the other of several; or one of pairs of texts.
+    """
+    if (manifest.problem_type, manifest.text_pair) == (kit.problem_type, kit.text_pair):
+        return
+
+    def words(record: Manifest | KitManifest) -> str:
+        return f"{record.problem_type} of {'pairs of texts' if record.text_pair else 'texts'}"
+
+    raise KitError(
+        f"{bundle} does {words(manifest)}, the kit {words(kit)}. Judge a bundle with a kit built "
+        "from the same data."
+    )
 
 
 def _names_of(row: dict[str, Any]) -> list[str]:

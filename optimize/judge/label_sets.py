@@ -34,7 +34,7 @@ class LabelSets:
         if not self.several:
             return self.classes
         return tuple(
-            " + ".join(self.classes[label] for label in members) or NO_LABEL
+            " + ".join(sorted(self.classes[label] for label in members)) or NO_LABEL
             for members in self._ids
         )
 
@@ -58,6 +58,24 @@ class LabelSets:
         position = {name: place for place, name in enumerate(self.classes)}
         answers = [[position[name] for name in row] for row in rows]
         return self.ids(answers if self.several else [label for (label,) in answers])
+
+
+def numbered_as(
+    ids: Sequence[int], report_names: Sequence[str], names: list[str]
+) -> tuple[int, ...]:
+    """Ids of one report as those of another: each run numbers the sets as it meets them.
+
+    Args:
+        ids: of labels, or of sets of them.
+        report_names: their names in the report that they are of.
+        names: of the other report; those that it lacks are added.
+    """
+    places = {name: place for place, name in enumerate(names)}
+    for name in report_names:
+        if name not in places:
+            places[name] = len(names)
+            names.append(name)
+    return tuple(places[report_names[each]] for each in ids)
 
 
 def indicators(

@@ -325,6 +325,9 @@ class _Run:
                 f"the baseline's report has no variant {candidate!r} (it has "
                 f"{', '.join(report.variants)}); set regression.candidate"
             )
+        if unknown := sorted(set(report.class_names) - set(self.kit.manifest.labels)):
+            why = f"its report knows the label {unknown[0]!r}, which the kit has not"
+            return facts.model_copy(update={"missing": why})
         ours = (self.split, self.kit.manifest.inputs.get("data", ""))
         theirs = (report.split, report.data_digest)
         if ours == theirs and candidate in report.predictions.get(self.split, {}):
@@ -357,7 +360,7 @@ class _Run:
     def _predict_all(self, workers: Workers) -> None:
         """Answers to both splits: fp32 in batches, INT8 as it is served, one by one.
 
-        Under dynamic INT8 a batch shares its activation scales (quantization.md, trap 8), so the
+        Under dynamic INT8 a batch shares its activation scales, so the
         two differ; by how much is reported as the batch agreement.
         """
         asked = [(name, worker) for name, worker in workers.items() if name != CONTROL]
@@ -373,6 +376,7 @@ class _Run:
                     named = self._named(name)
                     batched = predict(worker, examples.texts, EVALUATION_BATCH, named)
                     self.batch_changes[name] = differing(answers, batched)
+        self.tell(Progress("accuracy: done", 1.0, passing=True))
 
     def _named(self, variant: str) -> Named:
         """What makes ids of a variant's answers: a model made elsewhere has an order of its own."""

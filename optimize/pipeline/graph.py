@@ -223,7 +223,7 @@ def _int8(
             f"quantize.recipe = {recipe!r} needs optimum, which is not installed: "
             '`pip install "optimize[optimum]"`, or set quantize.recipe = "ort-dynamic"'
         )
-    # Its wrapper cannot quantize a fused graph (quantization.md, trap 2).
+    # Its wrapper cannot quantize a fused graph.
     export = settings.export.model_copy(update={"fuse": False})
     plain = Stage(
         f"{student.name}-onnx-optimum",

@@ -95,7 +95,14 @@ def _fitted(settings: Settings) -> Settings:
     teacher, student = settings.teacher, settings.student
     for layers in (student.layers, 2, 1, None):
         try:
-            check_fit(teacher.checkpoint, teacher.revision, 3, fine_tuned=False, layers=layers)
+            check_fit(
+                teacher.checkpoint,
+                teacher.revision,
+                3,
+                fine_tuned=False,
+                layers=layers,
+                problem_type=settings.data.problem_type,
+            )
         except StudentError:
             continue
         return settings.model_copy(

@@ -45,6 +45,7 @@ def build_kit(
         settings=dict(settings),
         labels=labels,
         problem_type=splits.training.problem_type,
+        text_pair=splits.pairs,
         variants={name: name for name in variants},
         manifests={
             name: FileEntry.of(folder / MANIFEST_NAME).sha256 for name, folder in variants.items()

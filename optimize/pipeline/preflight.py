@@ -35,6 +35,11 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
     )
     if own:
         check_fit(
-            student.checkpoint, student.revision, length, fine_tuned=False, layers=student.layers
+            student.checkpoint,
+            student.revision,
+            length,
+            fine_tuned=False,
+            layers=student.layers,
+            problem_type=settings.data.problem_type,
         )
     return tokenizer

@@ -10,126 +10,49 @@ that ends early goes on from there.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from optimize.bundle.classifier import Classifier, given_labels
+from optimize.bundle.classifier import Classifier, Logits, given_labels
 from optimize.bundle.folder import read_manifest
 from optimize.data.splits import Split, Splits
+from optimize.distill.projections import DistillError
 from optimize.judge.gates.control import LEAST_QUICK_BLOCKS, timing_verdict
 from optimize.judge.records import Timing
 from optimize.judge.statistics.label_f1 import micro_f1
+from optimize.judge.statistics.proportions import tango_noninferior
 from optimize.judge.workers.process import WorkerSpec
 from optimize.judge.workers.timing import Plan, Undecided, measure
 from optimize.judge.workers.workloads import workload_batches
-from optimize.machine import available_cores
+from optimize.machine import available_cores, isa_class
 from optimize.models.encoder import StudentError
 from optimize.pipeline.graph import shape_stage
 from optimize.pipeline.runner import Build, Runner
+from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
 from optimize.pipeline.stage import Stage
-from optimize.settings.gates import AccuracyGate, SizeGate, SpeedupGate
+from optimize.quantize.int8 import QuantizeError
+from optimize.quantize.parity import ExportError
+from optimize.settings.gates import AccuracyGate, GateTable, SizeGate, SpeedupGate
 from optimize.settings.load import SettingsError, parse
 from optimize.settings.recipe import Settings
-from optimize.settings.search import Layers
 from optimize.workspace import Progress, Tell
 
+AnyGate = TypeVar("AnyGate", bound=GateTable)
 TEACHER, SHIPPED = "teacher-torch", "student-int8"
 WORKLOAD = "typical"
 # Shapes whose workers are there at once, beside the teacher's.
 TOGETHER = 6
+# Why a shape cannot be made or taught.
+UNMADE = (StudentError, SettingsError, DistillError, QuantizeError, ExportError)
 # Replicates: of all shapes, and of those that the first one leaves in doubt.
 REPLICATES = (1, 3)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A shape of the student, and what was found of it.
-
-    Attributes:
-        name: its settings in words.
-        student: changes to ``[student]``.
-        size_bytes: of its INT8 bundle.
-        latency_ms: median of one text.
-        speedup: time of the PyTorch teacher over its own, with the interval of quick mode.
-        scores: accuracy on validation by epochs learned, or micro F1.
-        reason: why it did not go on; empty for one that did.
-    """
-
-    name: str
-    student: dict[str, Any]
-    size_bytes: int = 0
-    latency_ms: float = math.nan
-    speedup: tuple[float, float, float] = (math.nan, math.nan, math.nan)
-    scores: dict[int, float] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def score(self) -> float:
-        """That after the most epochs; NaN before any."""
-        return self.scores[max(self.scores)] if self.scores else math.nan
-
-    def beats(self, other: Shape) -> bool:
-        """At least as good in all three, and better in one."""
-        ours = (-self.size_bytes, self.speedup[0], self.score)
-        theirs = (-other.size_bytes, other.speedup[0], other.score)
-        return all(a >= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a search found.
-
-    Attributes:
-        shapes: all of them, the smallest first.
-        picked: the smallest that keeps every gate, else the best that there is; ``None`` where the
-            time did not suffice for one.
-        why: why that one.
-        teacher: its score on validation, size and latency.
-        linear: score of word counts on validation, where scikit-learn is installed.
-    """
-
-    shapes: tuple[Shape, ...]
-    picked: Shape | None
-    why: str
-    teacher: Shape
-    linear: float | None = None
-
-    @property
-    def front(self) -> tuple[Shape, ...]:
-        """Shapes that learned to the end and that no other such one beats."""
-        most = max((max(each.scores, default=0) for each in self.shapes), default=0)
-        done = [each for each in self.shapes if most and most in each.scores]
-        return tuple(each for each in done if not any(other.beats(each) for other in done))
-
-
-def shapes_of(settings: Settings) -> list[Shape]:
-    """Every shape that ``[search]`` names."""
-    asked, found = settings.search, []
-    grid = itertools.product(asked.layers, asked.vocabulary, asked.feed_forward)
-    for layers, vocabulary, feed_forward in grid:
-        student = {"layers": layers, "vocabulary": vocabulary, "feed_forward": feed_forward}
-        words = [f"{_count(layers)} layers"]
-        words += [f"{vocabulary:,} tokens"] if vocabulary else []
-        words += [f"feed-forward {feed_forward:,}"] if feed_forward else []
-        found.append(Shape(", ".join(words), student))
-    found += [
-        Shape(f"static, {width:,} wide", {"shape": "static", "width": width})
-        for width in asked.static_widths
-    ]
-    return found
-
-
-def _count(layers: Layers) -> str:
-    if layers is None:
-        return "all"
-    return str(layers) if isinstance(layers, int) else "+".join(map(str, layers))
 
 
 def search(
@@ -142,7 +65,12 @@ def search(
         minutes: no training is begun later than this; ``None`` trains all.
         tell: told the progress.
         cache_root: where stages are kept; by default the user's cache folder.
+
+    Raises:
+        ValueError: the recipe builds no student.
     """
+    if not settings.builds_chain:
+        raise ValueError("this recipe builds no student: there is no shape to search")
     return _Search(settings, minutes, tell, cache_root).outcome()
 
 
@@ -156,6 +84,9 @@ class _Search:
         self.runner = Runner(tell, cache_root)
         self.base = Build(settings, self.runner)
         self.ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.isa = isa_class()
+        self.workload = timed_workload(settings)
+        self.right: dict[tuple[str, int], NDArray[np.bool_]] = {}
 
     @property
     def splits(self) -> Splits:
@@ -174,18 +105,35 @@ class _Search:
                 shapes = halved(shapes, count, self.settings.search.keep)
         picked, why = self._picked(shapes, teacher)
         ordered = tuple(sorted(shapes, key=lambda each: (each.size_bytes, each.name)))
-        return Outcome(ordered, picked, why, teacher, self._linear())
+        return Outcome(ordered, picked, why, teacher, self._linear(), self._unchecked())
+
+    def _unchecked(self) -> tuple[str, ...]:
+        looked_at = {
+            *(name for name, _ in self._gates(SizeGate, TEACHER)),
+            *(name for name, _ in self._gates(SpeedupGate, TEACHER)),
+            *(name for name, _ in self._gates(AccuracyGate, TEACHER, "teacher-onnx")),
+        }
+        return tuple(name for name in self.settings.active_gates if name not in looked_at)
+
+    def _gates(self, kind: type[AnyGate], *references: str) -> list[tuple[str, AnyGate]]:
+        """Gates of a kind that hold what ships against one of these."""
+        return [
+            (name, gate)
+            for name, gate in self.settings.active_gates.items()
+            if isinstance(gate, kind) and gate.candidate == SHIPPED and gate.reference in references
+        ]
 
     def _epochs(self) -> list[int]:
-        whole = self.settings.distill.epochs
-        shares = self.settings.search.rungs
-        return sorted({max(1, round(share * whole)) for share in shares} | {whole})
+        whole, shares = self.settings.distill.epochs, self.settings.search.rungs
+        # Before that, the losses on inner states alone count.
+        least = self.settings.distill.representation_epochs + 1
+        return sorted({min(whole, max(least, round(share * whole))) for share in shares} | {whole})
 
     def _teacher(self) -> Shape:
         folder = self._stage(self.base, TEACHER)
-        logits = Classifier(self._stage(self.base, "teacher-onnx"))
-        score = score_of(logits, self.splits.validation)
-        return Shape("teacher", {}, read_manifest(folder).size_bytes, scores={0: score})
+        score = self._asked("teacher", 0, Classifier(self._stage(self.base, "teacher-onnx")))
+        size = read_manifest(folder).size_bytes
+        return Shape("teacher", {}, size_bytes=size, scores={0: score})
 
     def _stage(self, built: Build, variant: str) -> Path:
         return self.runner.folder(built.stages["kit"].inputs[variant])
@@ -193,6 +141,7 @@ class _Search:
     def _changed(self, shape: Shape, epochs: int | None = None) -> Settings:
         table = self.settings.model_dump()
         table["student"] |= shape.student
+        table["distill"] |= shape.distill
         if epochs is not None:
             table["distill"]["epochs"] = epochs
         return parse(table, f"the shape {shape.name}")
@@ -204,17 +153,15 @@ class _Search:
         """With the bytes of its bundle; refused where it cannot be made or misses a size gate."""
         try:
             size = read_manifest(self.runner.folder(self._untrained(shape))).size_bytes
-        except (StudentError, SettingsError) as error:
+        except UNMADE as error:
             return replace(shape, reason=f"it cannot be made: {error}")
         found = replace(shape, size_bytes=size)
-        for name, gate in self.settings.active_gates.items():
-            judged = isinstance(gate, SizeGate) and gate.variants == (SHIPPED, TEACHER)
-            if judged and isinstance(gate, SizeGate):
-                smaller = 100 * (1 - size / teacher.size_bytes)
-                limit = gate.limit(None, "other")
-                if smaller < limit:
-                    words = f"{name}: {smaller:.1f} % smaller than the teacher, {limit:g} asked for"
-                    return replace(found, reason=words)
+        for name, gate in self._gates(SizeGate, TEACHER):
+            smaller = 100 * (1 - size / teacher.size_bytes)
+            limit = gate.limit(None, self.isa)
+            if smaller < limit:
+                words = f"{name}: {smaller:.1f} % smaller than the teacher, {limit:g} asked for"
+                return replace(found, reason=words)
         return found
 
     def _timed(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -227,13 +174,12 @@ class _Search:
                 self.tell(Progress(f"timing: {len(left)} shapes", start / len(left)))
                 for shape in self._beside_the_teacher(group, replicates):
                     found[shape.name] = self._too_slow(shape)
+        self.tell(Progress("timing: done", 1.0, passing=True))
         return list(found.values())
 
     def _beside_the_teacher(self, group: Sequence[Shape], replicates: int) -> list[Shape]:
-        workload = self.settings.judge.workloads.get(WORKLOAD) or next(
-            iter(self.settings.judge.workloads.values())
-        )
-        batches = {WORKLOAD: workload_batches(self.splits.validation.texts, workload)}
+        workload = self.settings.judge.workloads[self.workload]
+        batches = {self.workload: workload_batches(self.splits.validation.texts, workload)}
         threads = self.settings.judge.threads or available_cores()
         specs = [WorkerSpec(TEACHER, self._stage(self.base, TEACHER), threads, spins=True)]
         specs += [
@@ -245,7 +191,7 @@ class _Search:
         blocks = max(judge.quick_blocks, LEAST_QUICK_BLOCKS)
         plan = Plan((replicates,), blocks, judge.block_ms / 1000)
         timing = measure(specs, batches, plan, _decided, _silent, _nothing)
-        series = timing.series[WORKLOAD]
+        series = timing.series[self.workload]
         found = []
         for place, shape in enumerate(group):
             ours = series[f"shape{place}"]
@@ -257,24 +203,34 @@ class _Search:
         return found
 
     def _too_slow(self, shape: Shape) -> Shape:
-        for name, gate in self.settings.active_gates.items():
-            if not isinstance(gate, SpeedupGate) or gate.reference != TEACHER:
-                continue
-            limit, (ratio, _, high) = gate.limit(WORKLOAD, "other"), shape.speedup
-            if gate.candidate == SHIPPED and high < limit:
+        workloads = tuple(self.settings.judge.workloads)
+        for name, gate in self._gates(SpeedupGate, TEACHER):
+            limit, (ratio, _, high) = gate.limit(self.workload, self.isa), shape.speedup
+            if self.workload in gate.judged_workloads(workloads) and high < limit:
                 return replace(shape, reason=f"{name}: {ratio:.1f}×, {limit:g}× asked for")
         return shape
 
     def _learned(self, shape: Shape, epochs: int) -> Shape:
         """With its score after so many epochs, unless the time is up."""
-        built = Build(self._changed(shape, epochs), self.runner)
-        stage = built.stages["kit"].inputs[SHIPPED]
-        if time.monotonic() > self.ends and not self.runner.has(stage):
-            return replace(shape, reason=f"the time was up before its {epochs} epochs")
-        self.tell(f"search: {shape.name}, {epochs} epochs")
-        score = score_of(Classifier(self.runner.folder(stage)), self.splits.validation)
+        try:
+            built = Build(self._changed(shape, epochs), self.runner)
+            stage = built.stages["kit"].inputs[SHIPPED]
+            if time.monotonic() > self.ends and not self.runner.has(stage):
+                return replace(shape, reason=f"the time was up before its {epochs} epochs")
+            self.tell(f"search: {shape.name}, {epochs} epochs")
+            folder = self.runner.folder(stage)
+        except UNMADE as error:
+            return replace(shape, reason=f"it cannot be taught: {error}")
+        score = self._asked(shape.name, epochs, Classifier(folder))
         self.tell(f"search: {shape.name}, {epochs} epochs: {100 * score:.2f} % on validation")
         return replace(shape, scores=shape.scores | {epochs: score})
+
+    def _asked(self, name: str, epochs: int, classifier: Classifier) -> float:
+        """The score on validation; which texts are right is kept, to be compared."""
+        rows = rows_of(classifier, self.splits.validation)
+        if self.splits.validation.labels.ndim == 1:
+            self.right[name, epochs] = rows.argmax(axis=1) == self.splits.validation.labels
+        return _score(rows, classifier.manifest, self.splits.validation)
 
     def _picked(self, shapes: Sequence[Shape], teacher: Shape) -> tuple[Shape | None, str]:
         """The smallest that keeps the gate on accuracy, as validation shows it; else the best."""
@@ -284,22 +240,26 @@ class _Search:
             return None, "no shape has learned yet: give more minutes, or ask for less in the gates"
         most = max(max(shape.scores) for shape in learned)
         ready = [shape for shape in learned if most in shape.scores]
-        limits = [
-            gate.limit(None, "other")
-            for gate in self.settings.active_gates.values()
-            if isinstance(gate, AccuracyGate)
-            and gate.candidate == SHIPPED
-            and gate.reference in (TEACHER, "teacher-onnx")
-        ]
-        margin = min(limits, default=math.inf)
-        within = [each for each in ready if 100 * (teacher.score - each.score) < margin]
+        gates = self._gates(AccuracyGate, TEACHER, "teacher-onnx")
+        best = max(ready, key=lambda each: each.score)
+        if not gates:
+            return best, "the most accurate; the recipe has no gate on accuracy against the teacher"
+        margin = min(gate.limit(None, self.isa) for _, gate in gates)
+        within = [each for each in ready if self._holds(each, most, teacher, margin)]
         if within:
             best = min(within, key=lambda each: (each.size_bytes, -each.score))
             drop = 100 * (teacher.score - best.score)
-            return best, f"the smallest of {len(within)} within {margin:g} pp: {drop:+.2f} pp"
-        best = max(ready, key=lambda each: each.score)
+            return best, f"the smallest of {len(within)} that keep {margin:g} pp: {drop:+.2f} pp"
         drop = 100 * (teacher.score - best.score)
-        return best, f"none is within {margin:g} pp; this one comes nearest, {drop:+.2f} pp"
+        return best, f"none keeps {margin:g} pp for sure; this one comes nearest, {drop:+.2f} pp"
+
+    def _holds(self, shape: Shape, epochs: int, teacher: Shape, margin: float) -> bool:
+        """As the gate decides, but on validation; of micro F1 by its difference alone."""
+        before, after = self.right.get(("teacher", 0)), self.right.get((shape.name, epochs))
+        if before is None or after is None:
+            return 100 * (teacher.score - shape.score) < margin
+        worse, better = int((before & ~after).sum()), int((after & ~before).sum())
+        return tango_noninferior(worse, better, len(before), margin / 100)
 
     def _linear(self) -> float | None:
         from importlib.util import find_spec
@@ -315,40 +275,17 @@ class _Search:
         return _score(rows, read_manifest(folder), self.splits.validation)
 
 
-def halved(shapes: Iterable[Shape], epochs: int, keep: float) -> list[Shape]:
-    """The shapes, those told why that do not go on.
-
-    On go the better part by score, and whatever no other beats in size, speed and score: a small
-    shape need not be the most accurate to be worth having.
-
-    Args:
-        shapes: all of them.
-        epochs: that those left have learned for.
-        keep: share that goes on for its score.
-    """
-    shapes = list(shapes)
-    there = [shape for shape in shapes if not shape.reason and epochs in shape.scores]
-    ranked = sorted(there, key=lambda each: -each.scores[epochs])
-    good = {each.name for each in ranked[: math.ceil(keep * len(ranked))]}
-    found = []
-    for shape in shapes:
-        better = next((other for other in there if other.beats(shape)), None)
-        if shape in there and shape.name not in good and better is not None:
-            words = (
-                f"after {epochs} epochs {better.name} is no larger, no slower and "
-                f"{100 * (better.score - shape.score):.2f} pp better"
-            )
-            found.append(replace(shape, reason=words))
-        else:
-            found.append(shape)
-    return found
+def timed_workload(settings: Settings) -> str:
+    """The workload that shapes are timed on."""
+    return (
+        WORKLOAD if WORKLOAD in settings.judge.workloads else next(iter(settings.judge.workloads))
+    )
 
 
-def score_of(classifier: Classifier, split: Split) -> float:
-    """Accuracy of a bundle as it is served, or micro F1 where a text may have several labels."""
+def rows_of(classifier: Classifier, split: Split) -> Logits:
+    """Probabilities of a bundle as it is served, shape (texts, labels)."""
     size = 1 if classifier.manifest.quantization else 32
-    rows = classifier.predict_proba(split.texts, batch_size=size)
-    return _score(rows, classifier.manifest, split)
+    return classifier.predict_proba(split.texts, batch_size=size)
 
 
 def _score(rows: Any, manifest: Any, split: Split) -> float:

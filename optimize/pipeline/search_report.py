@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optimize.pipeline.search import Outcome, Shape
+from optimize.pipeline.shapes import Outcome, Shape
 from optimize.settings.recipe import Settings
 
 
@@ -15,40 +16,40 @@ def table_of(outcome: Outcome) -> str:
     """One row a shape, the smallest first, as Markdown."""
     epochs = sorted({count for shape in outcome.shapes for count in shape.scores})
     heads = [f"{count} epoch{'s' if count > 1 else ''}" for count in epochs]
+    width = max(1, len(heads))
     rows = [
-        f"| shape | INT8 | over the teacher | {' | '.join([*heads, 'what became of it'])} |",
-        "| --- |" + " --- |" * (len(heads) + 3),
+        ["shape", "INT8", "over the teacher", *(heads or ["learned"]), "what became of it"],
+        ["---"] * (4 + width),
+        *(_cells(outcome, shape, epochs) for shape in outcome.shapes),
     ]
-    rows += [_row(outcome, shape, epochs) for shape in outcome.shapes]
+    before = [""] * (width - 1)
     teacher = outcome.teacher
-    rows.append(
-        f"| teacher, PyTorch | {teacher.size_bytes / 1e6:.1f} MB | 1× |"
-        + " |" * (len(epochs) - 1)
-        + f" {100 * teacher.score:.2f} | |"
-    )
+    size, score = f"{teacher.size_bytes / 1e6:.1f} MB", f"{100 * teacher.score:.2f}"
+    rows.append(["teacher, PyTorch", size, "1×", *before, score, ""])
     if outcome.linear is not None:
-        rows.append(f"| tf-idf | | |{' |' * (len(epochs) - 1)} {100 * outcome.linear:.2f} | |")
-    return "\n".join(rows)
+        rows.append(["tf-idf", "", "", *before, f"{100 * outcome.linear:.2f}", ""])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(outcome: Outcome, shape: Shape, epochs: list[int]) -> str:
+def _cells(outcome: Outcome, shape: Shape, epochs: list[int]) -> list[str]:
     ratio, low, high = shape.speedup
     speed = "" if math.isnan(ratio) else f"{ratio:.1f}× [{low:.1f}, {high:.1f}]"
+    size = f"{shape.size_bytes / 1e6:.1f} MB" if shape.size_bytes else ""
     known = shape.scores
-    scores = [f"{100 * known[count]:.2f}" if count in known else "" for count in epochs]
-    became = shape.reason or ("on the front" if shape in outcome.front else "")
+    scores = [f"{100 * known[count]:.2f}" if count in known else "" for count in epochs] or [""]
+    became = " ".join(shape.reason.split()) or ("on the front" if shape in outcome.front else "")
     if outcome.picked is not None and shape.name == outcome.picked.name:
         became = f"**picked**: {outcome.why}"
-    cells = [shape.name, f"{shape.size_bytes / 1e6:.1f} MB", speed, *scores, became]
-    return f"| {' | '.join(cells)} |"
+    return [shape.name, size, speed, *scores, became.replace("|", "\\|")]
 
 
-def recipe_of(outcome: Outcome, base: str | None) -> str:
+def recipe_of(outcome: Outcome, base: str | None, overrides: Sequence[str] = ()) -> str:
     """The picked shape as a recipe that extends the one it was searched from.
 
     Args:
         outcome: has a picked shape.
-        base: that recipe; ``None`` where it is the project's own, whose table this then is.
+        base: that recipe; ``None`` where it is the project's own, whose tables these then are.
+        overrides: assignments that the search was given; they are told.
     """
     picked = outcome.picked
     if picked is None:
@@ -59,9 +60,15 @@ def recipe_of(outcome: Outcome, base: str | None) -> str:
         f"{100 * picked.score:.2f} % on validation, which chose it.",
         f"# {outcome.why}",
     ]
-    lines += [] if base is None else [f'extends = "{base}"']
-    lines += ["", f"[{prefix}student]"]
-    lines += [f"{key} = {_toml(value)}" for key, value in picked.student.items()]
+    lines += [f"# It was searched with --set {each}: give it again." for each in overrides]
+    if base is None:
+        lines.append("# For pyproject.toml, in place of what stands there.")
+    else:
+        lines.append(f'extends = "{base}"')
+    for name, table in (("student", picked.student), ("distill", picked.distill)):
+        if table:
+            lines += ["", f"[{prefix}{name}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -76,6 +83,7 @@ def content_of(outcome: Outcome) -> dict[str, Any]:
     return {
         "picked": None if outcome.picked is None else outcome.picked.name,
         "why": outcome.why,
+        "unchecked": list(outcome.unchecked),
         "teacher": {"size_bytes": outcome.teacher.size_bytes, "score": outcome.teacher.score},
         "linear": outcome.linear,
         "shapes": [

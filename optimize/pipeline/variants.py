@@ -46,7 +46,7 @@ def build_adopted(
     manifest = adopt(
         source.folder, result, runtime=runtime, max_length=max_length, text_pair=text_pair
     )
-    check_labels(name, manifest, label_names, problem_type)
+    check_labels(name, manifest, label_names, problem_type, text_pair=text_pair)
     kind = "INT8" if manifest.quantization else "fp32"
     run.tell(f"{manifest.format}, {kind}, {len(manifest.labels)} labels")
 

@@ -88,6 +88,8 @@ def adopt(
     kind = kind_of(folder)
     if kind == "bundle":
         manifest = read_manifest(folder)
+        if text_pair and not manifest.text_pair:
+            raise AdoptError(f"{folder} is a bundle, and its manifest says that it takes no pairs")
         for name in manifest.files:
             link(str(folder / name), str(result / name))
         shutil.copy(folder / MANIFEST_NAME, result)
@@ -299,7 +301,12 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def check_labels(
-    name: str, manifest: Manifest, known: Sequence[str], problem_type: ProblemType
+    name: str,
+    manifest: Manifest,
+    known: Sequence[str],
+    problem_type: ProblemType,
+    *,
+    text_pair: bool = False,
 ) -> None:
     """Refuse a model that could never be right on some texts.
 
@@ -308,11 +315,18 @@ def check_labels(
         manifest: the model's.
         known: the data's labels.
         problem_type: the data's.
+        text_pair: whether the data's texts are pairs.
 
     Raises:
         AdoptError: the data has labels that the model has not, and names some of both; or the one
-            has one label a text, and the other several.
+            has one label a text and the other several, or pairs.
     """
+    if manifest.text_pair != text_pair:
+        takes, is_of = ("pairs", "texts") if manifest.text_pair else ("single texts", "pairs")
+        raise AdoptError(
+            f"variants.{name}: the model takes {takes}, and the data is of {is_of}; set "
+            "data.text_pair_column, or adopt the model anew"
+        )
     if manifest.problem_type != problem_type:
         raise AdoptError(
             f"variants.{name}: the model is of problem_type {manifest.problem_type!r}, the data of "

@@ -19,7 +19,7 @@ from optimize.data.splits import TrainingData, digest_of
 from optimize.models.folder import link
 from optimize.quantize.card import model_card
 from optimize.settings.training import CalibrateSettings
-from optimize.training.thresholds import best_threshold
+from optimize.training.thresholds import fitted_thresholds
 from optimize.workspace import Workspace
 
 Logits = NDArray[np.float32]
@@ -116,16 +116,8 @@ class Calibration(NamedTuple):
     thresholds: tuple[float, ...] | None = None
 
 
-# Texts that must have a label for a threshold of its own; of fewer, the best one is chance.
-LEAST_POSITIVES = 20
-
-
 def fit_several(logits: Logits, labels: Ids, *, temperature: bool) -> Calibration:
     """Fit a temperature and thresholds, where a text may have several labels.
-
-    One threshold for all labels has the best micro F1. A label that enough texts have gets one of
-    its own, with the label's best F1 (Lipton, Elkan and Naryanaswamy 2014, "Optimal Thresholding
-    of Classifiers to Maximize F1 Measure").
 
     Args:
         logits: shape (texts, labels).
@@ -134,14 +126,7 @@ def fit_several(logits: Logits, labels: Ids, *, temperature: bool) -> Calibratio
     """
     chosen = fit_binary_temperature(logits, labels) if temperature else 1.0
     rows = expit(logits.astype(np.float64) / chosen)
-    common = best_threshold(rows.ravel(), labels.ravel())
-    own = [
-        best_threshold(rows[:, label], labels[:, label])
-        if labels[:, label].sum() >= LEAST_POSITIVES
-        else common
-        for label in range(labels.shape[1])
-    ]
-    return Calibration(chosen, thresholds=tuple(own))
+    return Calibration(chosen, thresholds=fitted_thresholds(rows, labels))
 
 
 def fit_binary_temperature(logits: Logits, labels: Ids) -> float:

@@ -154,7 +154,7 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     options = FusionOptions(family)
-    # Quantizing a fused embedding layer is not supported (quantization.md, trap 12).
+    # Quantizing a fused embedding layer is not supported.
     options.enable_embed_layer_norm = False
     # ONNX Runtime's fused SkipLayerNormalization and BiasGelu are not vectorised on the CPU: with
     # them a 2-layer INT8 student takes 1.15 times as long at batch 1, 1.4 times at batch 32.

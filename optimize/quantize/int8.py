@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -87,7 +89,11 @@ def quantize(quantizer: Quantizer, source: Path, target: Path, *, integer: bool 
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        quantizer(source, target)
+        with TemporaryDirectory() as work:
+            # The quantizer writes beside its source, which may be a stage in the cache.
+            copy = Path(work, source.name)
+            shutil.copyfile(source, copy)
+            quantizer(copy, target)
     finally:
         root.setLevel(level)
     model = onnx.load(str(target))

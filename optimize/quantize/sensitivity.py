@@ -76,7 +76,9 @@ def sensitivity(model: Path, texts: Sequence[str], tell: Tell) -> list[NodeCost]
             content = target.read_bytes()
         logits = asked.logits(content)
         changed = int((answers(logits) != answers(plain)).any(axis=1).sum())
-        cost = NodeCost(name, operator, divergence(plain, logits), changed, size - len(content))
+        cost = NodeCost(
+            name, operator, divergence(plain, logits, several=several), changed, size - len(content)
+        )
         found.append(cost)
     return sorted(found, key=lambda each: -each.divergence)
 
@@ -92,13 +94,19 @@ def quantizable(model: Path) -> list[tuple[str, str]]:
     ]
 
 
-def divergence(plain: Logits, other: Logits) -> float:
+def divergence(plain: Logits, other: Logits, *, several: bool = False) -> float:
     """Mean KL divergence of softmax(other) from softmax(plain), in nats.
 
     Args:
         plain: shape (texts, labels).
         other: the same shape.
+        several: a text may have several labels: the sum of each label's sigmoid's instead.
     """
+    if several:
+        yes, no = (-np.logaddexp(0, sign * plain.astype(np.float64)) for sign in (-1, 1))
+        ours, against = (-np.logaddexp(0, sign * other.astype(np.float64)) for sign in (-1, 1))
+        each = np.exp(yes) * (yes - ours) + np.exp(no) * (no - against)
+        return float(each.sum(axis=1).mean())
     ours, theirs = _log_softmax(other), _log_softmax(plain)
     return float((np.exp(theirs) * (theirs - ours)).sum(axis=1).mean())
 

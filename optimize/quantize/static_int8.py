@@ -49,7 +49,8 @@ def build_static_int8(
     Raises:
         QuantizeError: nothing was quantized.
     """
-    chosen = data.train.texts[:: max(1, len(data.train) // texts)][:texts]
+    rows = np.linspace(0, len(data.train) - 1, min(texts, len(data.train))).astype(int)
+    chosen = [data.train.texts[row] for row in rows]
     run.tell(f"ranges of activations on {len(chosen)} training texts, by {method}")
 
     def quantizer(source: Path, target: Path) -> None:

@@ -107,16 +107,26 @@ def _refuse_limit(allowed: TypeAdapter[float], key: str, value: float, name: str
 
 
 class SizeGate(GateTable):
-    """Bytes of every shipped file, against the reference's: exact integers."""
+    """Bytes of every shipped file, against the reference's: exact integers.
+
+    Attributes:
+        min_reduction_pct: least share of the bytes that must be gone; below 0, the candidate may be
+            larger.
+    """
 
     limit_name = "min_reduction_pct"
     kind: Literal["size"]
     reference: str = "teacher-torch"
-    min_reduction_pct: float = Field(ge=-1000, le=100)  # below 0, the candidate may be larger
+    min_reduction_pct: float = Field(ge=-1000, le=100)
 
 
 class SpeedupGate(GateTable):
-    """Time of the reference over time of the candidate, per workload, from paired blocks."""
+    """Time of the reference over time of the candidate, per workload, from paired blocks.
+
+    Attributes:
+        min_ratio: least speedup.
+        workloads: those that it is decided on; all when absent.
+    """
 
     limit_name = "min_ratio"
     timed = True
@@ -142,7 +152,11 @@ class SpeedupGate(GateTable):
 
 
 class AccuracyGate(GateTable):
-    """Non-inferiority of accuracy at a margin in percentage points, by Tango's score test."""
+    """Non-inferiority of accuracy at a margin in percentage points, by Tango's score test.
+
+    Attributes:
+        max_drop_pp: the margin; of micro F1, where a text may have several labels.
+    """
 
     limit_name = "max_drop_pp"
     kind: Literal["accuracy"]
@@ -151,7 +165,11 @@ class AccuracyGate(GateTable):
 
 
 class FidelityGate(GateTable):
-    """Share of examples to which candidate and reference give the same label."""
+    """Share of examples to which candidate and reference give the same label.
+
+    Attributes:
+        min_agreement_pct: least share.
+    """
 
     limit_name = "min_agreement_pct"
     kind: Literal["fidelity"]
@@ -160,7 +178,11 @@ class FidelityGate(GateTable):
 
 
 class StartupGate(GateTable):
-    """Process start to first prediction: median of fresh workers."""
+    """Process start to first prediction: median of fresh workers.
+
+    Attributes:
+        max_startup_s: most seconds.
+    """
 
     limit_name = "max_startup_s"
     timed = True
@@ -170,7 +192,11 @@ class StartupGate(GateTable):
 
 
 class MemoryGate(GateTable):
-    """Peak resident memory of the worker: median of fresh workers."""
+    """Peak resident memory of the worker: median of fresh workers.
+
+    Attributes:
+        max_peak_mib: most mebibytes.
+    """
 
     limit_name = "max_peak_mib"
     kind: Literal["memory"]
@@ -179,7 +205,12 @@ class MemoryGate(GateTable):
 
 
 class GrowthGate(GateTable):
-    """Start-up time or peak memory of the candidate over the reference's, in fresh workers."""
+    """Start-up time or peak memory of the candidate over the reference's, in fresh workers.
+
+    Attributes:
+        quantity: which of the two.
+        max_growth_pct: most growth.
+    """
 
     limit_name = "max_growth_pct"
     timed = True
@@ -190,7 +221,11 @@ class GrowthGate(GateTable):
 
 
 class EntriesGate(GateTable):
-    """A stored baseline and this run must have decided the very same gates and workloads."""
+    """A stored baseline and this run must have decided the very same gates and workloads.
+
+    Attributes:
+        max_differences: gates and workloads that only one of them has.
+    """
 
     limit_name = "max_differences"
     kind: Literal["entries"]
@@ -203,6 +238,9 @@ class LabelsGate(GateTable):
 
     Under dynamic INT8 a text's label can hang on its neighbours in a batch. Texts near such an edge
     say nothing of a runtime.
+
+    Attributes:
+        max_changes: most texts whose label differs.
     """
 
     limit_name = "max_changes"

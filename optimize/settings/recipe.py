@@ -182,7 +182,14 @@ class DataSettings(Section):
 
 
 class ExportSettings(Section):
-    """``[export]``: opset and IR version bound the oldest onnxruntime that loads the bundle."""
+    """``[export]``: opset and IR version bound the oldest onnxruntime that loads the bundle.
+
+    Attributes:
+        opset: of the default domain.
+        ir_version: of the file format.
+        fuse: whether attention is fused, where the family allows it.
+        parity_tolerance: most by which a logit may differ from PyTorch's.
+    """
 
     opset: int = Field(default=17, ge=14, le=20)
     ir_version: int = Field(default=8, ge=7, le=10)
@@ -310,22 +317,17 @@ class Settings(Section):
 
     def _check_problem(self) -> None:
         """What is not for several labels a text, or for pairs."""
-        distill, data = self.distill, self.data
-        refused = []
-        if data.multi_label:
-            refused += [
-                ("distill.decoupled", distill.decoupled, "0"),
-                ("generate.checkpoint", self.generate.checkpoint, "nothing"),
-            ]
-        if data.text_pair_column is not None:
-            refused += [
-                ("generate.checkpoint", self.generate.checkpoint, "nothing"),
-                ("distill.transfer", distill.transfer, "nothing"),
-                ("student.shape", self.student.shape == "static", '"encoder"'),
-            ]
-        what = "several labels a text" if data.multi_label else "pairs of texts"
-        for name, used, instead in refused:
-            if used:
+        distill, data, generate = self.distill, self.data, self.generate.checkpoint
+        several, pairs = data.multi_label, data.text_pair_column is not None
+        refused = (
+            (several, "several labels a text", "distill.decoupled", distill.decoupled, "0"),
+            (several, "several labels a text", "generate.checkpoint", generate, "nothing"),
+            (pairs, "pairs of texts", "generate.checkpoint", generate, "nothing"),
+            (pairs, "pairs of texts", "distill.transfer", distill.transfer, "nothing"),
+            (pairs, "pairs of texts", "student.shape", self.student.shape == "static", '"encoder"'),
+        )
+        for asked, what, name, used, instead in refused:
+            if asked and used:
                 raise ValueError(f"{name} is not for {what}; set it to {instead}")
 
     @model_validator(mode="after")

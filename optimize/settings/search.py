@@ -23,7 +23,8 @@ class SearchSettings(Section):
     """``[search]``: every combination of these is a shape, and each static width one more.
 
     Attributes:
-        layers: as ``student.layers``: numbers, lists, or "all".
+        layers: as ``student.layers``: numbers, lists, or "all"; the recipe's own when empty, and
+            likewise the next two.
         vocabulary: as ``student.vocabulary``; "all" keeps every token.
         feed_forward: as ``student.feed_forward``; "all" keeps every neuron.
         static_widths: widths of static students.
@@ -33,9 +34,9 @@ class SearchSettings(Section):
             percent.
     """
 
-    layers: tuple[Annotated[Layers, OrAll], ...] = Field(default=(2, 3, 4), min_length=1)
-    vocabulary: tuple[Annotated[int | None, OrAll], ...] = Field(default=(None,), min_length=1)
-    feed_forward: tuple[Annotated[int | None, OrAll], ...] = Field(default=(None,), min_length=1)
+    layers: tuple[Annotated[Layers, OrAll], ...] = (2, 3, 4)
+    vocabulary: tuple[Annotated[int | None, OrAll], ...] = ()
+    feed_forward: tuple[Annotated[int | None, OrAll], ...] = ()
     static_widths: tuple[int, ...] = ()
     rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.34, 1.0), min_length=1

@@ -10,7 +10,17 @@ from optimize.settings.base import Section
 
 
 class TrainingSettings(Section):
-    """What fine-tuning and distillation share; the names are those of TrainingArguments."""
+    """What fine-tuning and distillation share; the names are those of TrainingArguments.
+
+    Attributes:
+        epochs: passes over the texts.
+        batch_size: examples a step, over all processes.
+        learning_rate: of AdamW, at its highest.
+        weight_decay: of AdamW.
+        warmup_ratio: share of the steps over which the learning rate rises.
+        precision: ``auto`` takes bfloat16 where that is faster, and else float32.
+        seed: of new weights, dropout and the order of the texts.
+    """
 
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=32, ge=1)

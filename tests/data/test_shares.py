@@ -71,3 +71,15 @@ def test_a_share_beside_a_split_that_is_there():
 def test_shares_must_leave_something(given):
     with pytest.raises(SettingsError):
         parse({"data": given}, "test")
+
+
+def test_rare_labels_reach_every_split_though_their_sets_are_rarer_still():
+    """Each set of labels is there twice; dealt by sets, half of all rows would be trained on."""
+    labels = [[f"common{n % 3}", f"rare{n % 8}"] for n in range(96)]
+    pool = RawSplit("d", list(range(96)), [f"text {n} word{n}" for n in range(96)], labels)
+    settings = DataSettings(validation=0.25, test=0.25, problem_type="multi_label_classification")
+    found = with_shares({"train": pool}, settings)
+    rare = {f"rare{n}" for n in range(8)}
+    for split in ("train", "validation", "test"):
+        assert {label for row in found[split].labels for label in row} >= rare
+    assert len(found["test"].labels) == len(found["validation"].labels) == 24

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from optimize import settings
 from optimize.cli import main
 from optimize.pipeline import search as module
-from optimize.pipeline.search import Outcome, Shape, halved, search, shapes_of
+from optimize.pipeline.search import search
 from optimize.pipeline.search_report import content_of, plot, recipe_of, table_of
+from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
 
 pytestmark = pytest.mark.torch
 SHAPES = st.builds(
     lambda name, size, speed, score: Shape(
-        str(name), {}, size, 1.0, (speed, speed, speed), {2: score}
+        str(name), {}, {}, size, 1.0, (speed, speed, speed), {2: score}
     ),
     st.integers(), st.integers(1, 5), st.integers(1, 5).map(float),
     st.integers(0, 10).map(lambda tenth: tenth / 10),
@@ -40,7 +41,7 @@ def test_what_is_left_out_is_beaten_and_the_front_goes_on(shapes, keep):
 
 @given(st.lists(SHAPES, unique_by=lambda shape: shape.name, min_size=1))
 def test_the_front_is_what_no_other_beats(shapes):
-    outcome = Outcome(tuple(shapes), None, "", Shape("teacher", {}, 9, scores={0: 1.0}))
+    outcome = Outcome(tuple(shapes), None, "", Shape("teacher", {}, size_bytes=9, scores={0: 1.0}))
     assert outcome.front
     for shape in shapes:
         assert (shape in outcome.front) == (not any(other.beats(shape) for other in shapes))
@@ -144,16 +145,42 @@ def test_when_the_time_is_up_the_best_so_far_is_told(found, tiny_cache, monkeypa
 
 
 def test_a_shape_that_cannot_be_made_is_told_and_ends_nothing(
-    tiny_recipe, tiny_kit, tiny_cache, tmp_path
+    tiny_recipe, tiny_kit, tiny_cache, tmp_path, monkeypatch
 ):
     path = recipe(tiny_recipe, tmp_path)
-    text = path.read_text(encoding="utf-8").replace("layers = [1]", "layers = [7]")
+    text = path.read_text(encoding="utf-8").replace("layers = [1]", "layers = [7, 1]")
     path.write_text(text.replace("static_widths = [16]", ""), encoding="utf-8")
     chosen, _ = settings.load(str(path))
+    monkeypatch.setattr(
+        module._Search,
+        "_beside_the_teacher",
+        lambda self, group, replicates: [
+            replace(shape, speedup=(9.0, 9.0, 9.0)) for shape in group
+        ],
+    )
     outcome = search(chosen, None, lambda line: None, tiny_cache)
-    (shape,) = outcome.shapes
-    assert "it cannot be made: " in shape.reason
-    assert outcome.picked is None
+    reasons = {shape.name: shape.reason for shape in outcome.shapes}
+    assert "it cannot be made: " in reasons["7 layers"]
+    assert outcome.picked.name == "1 layers"
+    rows = table_of(outcome).splitlines()
+    assert all(row.count("|") == rows[0].count("|") for row in rows)
+    assert len(rows) == 2 + len(outcome.shapes) + 1 + (outcome.linear is not None)
+
+
+@pytest.mark.parametrize("representation", [0, 1])
+def test_a_rung_never_learns_inner_states_alone(tiny_recipe, tmp_path, representation):
+    assign = ["distill.pooled=1.0", f"distill.representation_epochs={representation}"]
+    chosen, _ = settings.load(str(recipe(tiny_recipe, tmp_path)), None, assign)
+    searching = module._Search(chosen, None, lambda line: None, tmp_path)
+    assert searching._epochs() == ([1, 3] if representation == 0 else [2, 3])
+
+
+def test_what_the_search_does_not_name_is_as_the_recipe_has_it(tiny_recipe):
+    table = {"student": {"vocabulary": 90, "layers": 2}, "search": {"layers": []}}
+    (shape,) = shapes_of(settings.parse(table, "test"))
+    assert shape.student == {
+        "shape": "encoder", "layers": 2, "vocabulary": 90, "feed_forward": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("rungs", [[], [0.5], [1.0, 0.5], [0.5, 0.5, 1.0], [0.0, 1.0]])

@@ -275,7 +275,7 @@ def test_a_bundle_of_another_problem_is_refused(several_kit, pair_kit, tmp_path)
     manifest = json.loads((other / "manifest.json").read_text())
     manifest |= {"problem_type": "single_label_classification", "thresholds": None}
     (other / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(KitError, match="is of problem_type single_label_classification"):
+    with pytest.raises(KitError, match="does single_label_classification of texts"):
         kit.with_bundle(other, "baseline")
 
 
@@ -310,7 +310,9 @@ def test_models_made_elsewhere(several_kit, pair_kit, tmp_path):
         assert adopted.multi_label is not pairs
     assert isinstance(adopted, Manifest)
     with pytest.raises(AdoptError, match=r"variants\.mine: the model is of problem_type"):
-        check_labels("mine", adopted, adopted.labels, "multi_label_classification")
+        check_labels("mine", adopted, adopted.labels, "multi_label_classification", text_pair=True)
+    with pytest.raises(AdoptError, match="the model takes pairs, and the data is of texts"):
+        check_labels("mine", adopted, adopted.labels, adopted.problem_type)
 
 
 def test_own_functions_and_word_counts(several_kit, tmp_path):
@@ -357,3 +359,44 @@ def test_the_examples_are_read_as_they_say(name, tmp_path, tiny_backbone, monkey
     assign = ("--set", f"teacher.checkpoint={tiny_backbone}", "--set", "student.layers=1")
     assert main(["check", "--recipe", "recipe.toml", *assign]) == 0
     assert "cost: a build trains" in capsys.readouterr().out
+
+
+def test_a_bundle_of_single_texts_is_refused_for_pairs(pair_kit, tmp_path):
+    kit, other = read_kit(pair_kit[0]), tmp_path / "bundle"
+    shutil.copytree(pair_kit[0] / "student-int8", other)
+    path = other / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"text_pair": False}))
+    with pytest.raises(KitError, match="the kit single_label_classification of pairs of texts"):
+        kit.with_bundle(other, "baseline")
+
+
+def test_reports_whose_sets_are_numbered_otherwise_are_compared_by_name(several_report):
+    from optimize.judge.reports.compare import _alike
+
+    order = list(range(len(several_report.label_names)))[::-1]
+    found = several_report.predictions["test"]["student-int8"]
+    place = {old: new for new, old in enumerate(order)}
+    moved = found.model_copy(update={"labels": tuple(place[each] for each in found.labels)})
+    turned = several_report.model_copy(
+        update={
+            "label_names": tuple(several_report.label_names[each] for each in order),
+            "label_sets": tuple(several_report.label_sets[each] for each in order),
+            "predictions": {"test": {"student-int8": moved}},
+        }
+    )
+    before, after, names = _alike(turned, several_report, "student-int8")
+    assert before.labels == after.labels == found.labels
+    assert tuple(names) == several_report.label_names
+
+
+def test_a_report_without_the_names_of_its_sets_is_refused(several_report, tmp_path):
+    from optimize.bundle.manifest import StoredError
+    from optimize.judge.stored import read_report
+
+    content = json.loads(several_report.model_dump_json())
+    path = tmp_path / "report.json"
+    for change in ({"class_names": []}, {"label_sets": [], "label_names": []}):
+        bare = {"content_sha256": None, "comparisons": None}
+        path.write_text(json.dumps(content | bare | change))
+        with pytest.raises(StoredError, match="label_sets has"):
+            read_report(path)

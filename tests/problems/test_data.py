@@ -124,7 +124,8 @@ def test_shares_and_order_keep_the_lists(tmp_path):
     rows = [{"text": f"t {n}", "label": [["x"], ["y"], ["y", "x"], []][n % 4]} for n in range(80)]
     splits = read(lines(tmp_path / "d.jsonl", rows), **SEVERAL, validation=0.25, test=0.25)
     assert [len(splits[name]) for name in ("train", "validation", "test")] == [40, 20, 20]
-    assert splits.test.labels.sum(axis=0).tolist() == [10, 10]
+    for name in ("validation", "test"):
+        assert all(8 <= count <= 12 for count in splits[name].labels.sum(axis=0))
     turned = splits.ordered_as(("y", "x"), "the teacher")
     assert turned.train.labels[:, ::-1].tolist() == splits.train.labels.tolist()
     assert sorted(map(sorted, turned.names_of("test"))) == sorted(

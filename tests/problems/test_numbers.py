@@ -92,6 +92,26 @@ def test_the_interval_of_the_paired_drop_covers():
     assert 31 <= held <= 40
 
 
+def test_the_interval_is_scipys():
+    """Its own BCa, of other random samples, over rows."""
+    from scipy.stats import bootstrap
+
+    truth, answers = table(3, 200, 0.15)
+    rows = np.arange(len(truth))
+    ends = bootstrap(
+        (rows,),
+        lambda drawn: micro_f1(truth[drawn], answers[drawn]),
+        vectorized=False,
+        n_resamples=2000,
+        confidence_level=0.9,
+        method="BCa",
+        random_state=0,
+    ).confidence_interval
+    found = micro_f1_interval(truth, answers, 0.9)
+    assert found.low == pytest.approx(ends.low, abs=0.004)
+    assert found.high == pytest.approx(ends.high, abs=0.004)
+
+
 N = 400
 GATE = {
     "kind": "accuracy", "candidate": "student-int8", "reference": "teacher-torch", "max_drop_pp": 3
@@ -213,7 +233,8 @@ class TestThresholds:
             assert f1(found) >= max(tried) - 1e-12
 
     def test_rare_labels_share_a_threshold_and_the_temperature_is_found(self):
-        from optimize.quantize.calibrate import LEAST_POSITIVES, fit_several
+        from optimize.quantize.calibrate import fit_several
+        from optimize.training.thresholds import LEAST_POSITIVES
 
         rng = np.random.default_rng(0)
         logits = (rng.normal(size=(4000, 3)) * 3).astype(np.float32)

@@ -30,6 +30,14 @@ def test_divergence_is_kl(plain, other):
     assert divergence(plain, plain) == pytest.approx(0, abs=1e-9)
 
 
+@given(LOGITS)
+def test_where_a_text_may_have_several_labels_a_shift_is_no_sameness(plain):
+    """A softmax does not see it, sigmoids do."""
+    assert divergence(plain, plain + 1) == pytest.approx(0, abs=1e-6)
+    assert divergence(plain, plain + 1, several=True) > 0
+    assert divergence(plain, plain, several=True) == pytest.approx(0, abs=1e-9)
+
+
 @pytest.fixture
 def student(tiny_kit):
     return tiny_kit / "student-onnx"

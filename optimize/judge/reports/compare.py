@@ -17,7 +17,8 @@ import numpy as np
 from optimize.judge.gates.control import ratio_span, widening_of
 from optimize.judge.gates.regression import centre, relative_interval
 from optimize.judge.kit import Examples
-from optimize.judge.records import LabelChange, Report, Series, Span, Verdict, overall
+from optimize.judge.label_sets import numbered_as
+from optimize.judge.records import LabelChange, Predictions, Report, Series, Span, Verdict, overall
 from optimize.judge.reports.tables import MARKS, Table
 from optimize.judge.statistics.accuracy import changed_rows, differing, label_changes
 from optimize.judge.statistics.sequential import decide
@@ -231,15 +232,14 @@ def _labels(before: Run, after: Run, variant: str) -> Change:
     old, new = before.report, after.report
     if old is None or new is None:
         raise CompareError("labels of a run without a report")
-    split = new.split
-    first, second = old.predictions[split][variant], new.predictions[split][variant]
+    first, second, names = _alike(old, new, variant)
     by_batch = [one.batch_changes.get(variant, ()) for one in (old, new)]
     rows, others = changed_rows(first, second, by_batch)
     texts = new.texts or old.texts
     named: tuple[LabelChange, ...] = ()
     if texts and new.label_names:
         examples = Examples(tuple(texts), np.asarray(new.labels))
-        every = label_changes(first, second, examples, new.label_names)
+        every = label_changes(first, second, examples, names)
         chosen = {texts[row] for row in rows}
         named = tuple(change for change in every if change.text in chosen)
     return Change(
@@ -252,6 +252,16 @@ def _labels(before: Run, after: Run, variant: str) -> Change:
         decides=True,
         texts=named,
     )
+
+
+def _alike(old: Report, new: Report, variant: str) -> tuple[Predictions, Predictions, list[str]]:
+    """A variant's answers in two reports, by the newer one's ids, and the ids' names."""
+    first, second = (one.predictions[one.split][variant] for one in (old, new))
+    names = list(new.label_names)
+    if old.label_names and names:
+        ids = numbered_as(first.labels, old.label_names, names)
+        first = first.model_copy(update={"labels": ids})
+    return first, second, names
 
 
 def verdict(found: Sequence[Change]) -> Verdict:
@@ -269,7 +279,7 @@ def run_table(runs: Sequence[Run], variant: str) -> Table:
         return ["onnxruntime", "no run could be judged"], [[run.name, run.failure] for run in runs]
     workloads = list(first.timing.series)
     header = ["onnxruntime", *(f"{name}, ms" for name in workloads), "texts/s", "start-up"]
-    header += ["peak memory", f"{first.split} accuracy", "labels changed"]
+    header += ["peak memory", f"{first.split} {_quality(first)}", "labels changed"]
     rows = []
     for run in runs:
         if run.report is None:
@@ -277,6 +287,10 @@ def run_table(runs: Sequence[Run], variant: str) -> Table:
             continue
         rows.append([run.name, *_cells(run.report, first, variant, workloads)])
     return header, rows
+
+
+def _quality(report: Report) -> str:
+    return "accuracy" if report.label_sets is None else "micro F1"
 
 
 def _cells(report: Report, first: Report, variant: str, workloads: Sequence[str]) -> list[str]:
@@ -291,8 +305,8 @@ def _cells(report: Report, first: Report, variant: str, workloads: Sequence[str]
     cells.append(f"{float(np.median(timing.startup_s[variant])):.2f} s")
     cells.append(f"{float(np.median(timing.peak_rss_bytes[variant])) / 2**20:.0f} MiB")
     cells.append(f"{100 * report.scores[report.split][variant].headline[1]:.2f} %")
-    answers = [one.predictions[one.split][variant] for one in (first, report)]
-    return [*cells, str(len(differing(*answers)))]
+    before, after, _ = _alike(first, report, variant)
+    return [*cells, str(len(differing(before, after)))]
 
 
 def throughput(report: Report, variant: str) -> float:

@@ -17,7 +17,7 @@ from optimize import Classifier
 folder, threads = sys.argv[1:]
 texts = json.load(sys.stdin)
 answers = Classifier(folder, threads=int(threads)).predict_sets(texts, batch_size=1)
-print(json.dumps([" + ".join(answer.labels) or "(none)" for answer in answers]))
+print(json.dumps([" + ".join(sorted(answer.labels)) or "(none)" for answer in answers]))
 """
 
 

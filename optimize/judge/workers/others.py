@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.bundle.classifier import Logits, probabilities, sigmoid, softmax
+from optimize.bundle.classifier import Logits, probabilities, softmax
 from optimize.bundle.folder import BundleError, check_files, read_manifest
 from optimize.bundle.texts import checked_texts, parted
 
@@ -97,17 +97,22 @@ class PythonClassifier:
     def _of_scores(self, scores: Any, texts: int) -> Logits:
         """Scores are probabilities where none is below 0 and each row sums to 1, else logits.
 
-        Where a text may have several labels, where all are from 0 to 1.
+        Where a text may have several labels, they must be probabilities: what logits of one batch
+        look like is no way to tell.
         """
         if scores.shape != (texts, len(self._position)):
             raise self._refused(
                 f"it gave scores of shape {scores.shape}, and {(texts, len(self._position))} were "
                 "asked for: a row a text, a column a label in the order of the data's names"
             )
-        scores = scores.astype(np.float32)
+        scores = np.asarray(scores, dtype=np.float32)
         if self._manifest.multi_label:
-            within = (scores >= 0).all() and (scores <= 1).all()
-            return scores if within else sigmoid(scores)
+            if not ((scores >= 0).all() and (scores <= 1).all()):
+                raise self._refused(
+                    f"it gave the scores {scores.min():g} to {scores.max():g}; where a text may "
+                    "have several labels, give probabilities from 0 to 1"
+                )
+            return np.asarray(scores, dtype=np.float32)
         are_probabilities = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
         return scores if are_probabilities else softmax(scores)
 
