@@ -24,7 +24,7 @@ PAGES = sorted(
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
-# Pages whose Python asks a bundle of pairs, or of several labels.
+# Pages whose Python asks a bundle of pairs, or of several labels; tests/problems asks such ones.
 OTHER_BUNDLES = ("pairs", "several-labels")
 NAME = {page: str(page.relative_to(ROOT)) for page in PAGES}
 
@@ -34,8 +34,12 @@ def fences(page, language):
     return [found[2] for found in FENCE.finditer(text) if found[1] == language]
 
 
-def pages_with(language):
-    return [pytest.param(page, id=NAME[page]) for page in PAGES if fences(page, language)]
+def pages_with(language, besides=()):
+    return [
+        pytest.param(page, id=NAME[page])
+        for page in PAGES
+        if fences(page, language) and page.parent.name not in besides
+    ]
 
 
 def hooks():
@@ -45,11 +49,9 @@ def hooks():
     return module
 
 
-@pytest.mark.parametrize("page", pages_with("python"))
+@pytest.mark.parametrize("page", pages_with("python", besides=OTHER_BUNDLES))
 def test_python_runs(page, tmp_path, tiny_kit):
     """One piece after the other, as one who reads would; what is said to be printed is."""
-    if page.parent.name in OTHER_BUNDLES:
-        pytest.skip("its bundle is of another kind; tests/problems asks such ones")
     (tmp_path / "kit").symlink_to(tiny_kit)
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(fences(page, "python"))], cwd=tmp_path, text=True,
