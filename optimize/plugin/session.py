@@ -276,6 +276,16 @@ def _case_of(item: pytest.Item) -> GateCase | None:
 
 
 def _judges(item: pytest.Item) -> bool:
-    """Whether a test has the run judged."""
-    asked = set(getattr(item, "fixturenames", ()))
-    return _case_of(item) is not None or bool(asked & JUDGING_FIXTURES)
+    """Whether a test has the run judged: it is of a gate, or asks for a fixture of this plugin.
+
+    A fixture of the same name that a test file has for itself is another one. One of a conftest is
+    not: it would turn gates off for whole folders.
+    """
+    if _case_of(item) is not None:
+        return True
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    own = item.nodeid.partition("::")[0]
+    return any(
+        not (name in known and known[name][-1].baseid.partition("::")[0] == own)
+        for name in JUDGING_FIXTURES & set(getattr(item, "fixturenames", ()))
+    )

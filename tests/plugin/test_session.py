@@ -144,3 +144,29 @@ def test_collecting_only_judges_nothing(run):
     result = run(GATES, "fail", "--collect-only")
     assert result.ret == 0
     assert "FAIL" not in result.stdout.str()
+
+
+def test_a_fixture_of_the_same_name_judges_nothing(pytester):
+    """Beside the plugin, other tests may have a `report` or a `kit` of their own."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def report():
+            return 7
+
+        def test_own(report):
+            assert report == 7
+        """
+    )
+    done = pytester.runpytest_subprocess("-p", "optimize.plugin", "-p", "no:hypothesispytest")
+    assert done.ret == 0
+    assert "nothing was measured" not in done.stdout.str()
+
+
+def test_a_fixture_of_that_name_in_a_conftest_turns_nothing_off(pytester):
+    pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef report():\n    return 7\n")
+    pytester.makepyfile("def test_own(report):\n    assert report == 7\n")
+    done = pytester.runpytest_subprocess("-p", "optimize.plugin", "-p", "no:hypothesispytest")
+    assert done.ret != 0
