@@ -285,7 +285,8 @@ def _judges(item: pytest.Item) -> bool:
         return True
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     own = item.nodeid.partition("::")[0]
+    given = getattr(getattr(item, "callspec", None), "params", {})  # by parametrize, and no fixture
     return any(
         not (name in known and known[name][-1].baseid.partition("::")[0] == own)
-        for name in JUDGING_FIXTURES & set(getattr(item, "fixturenames", ()))
+        for name in JUDGING_FIXTURES & set(getattr(item, "fixturenames", ())) - set(given)
     )
