@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from scipy.special import log_expit, log_softmax
 
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import MODEL_NAME, read_manifest
@@ -26,8 +27,6 @@ from optimize.training.evaluation import score_of
 from optimize.workspace import Progress, Tell
 
 TEXTS = 256
-# Logits that are no further apart are the same.
-TIE = 1e-9
 Logits = NDArray[np.float32]
 
 
@@ -60,10 +59,6 @@ def sensitivity(model: Path, texts: Sequence[str], tell: Tell) -> list[NodeCost]
     """
     asked = _Asked(model, texts[:TEXTS])
     several = read_manifest(model).multi_label
-
-    def answers(logits: Logits) -> NDArray[np.bool_]:
-        return logits > (0 if several else logits.max(axis=1, keepdims=True) - TIE)
-
     source = model / MODEL_NAME
     plain, size = asked.logits(source.read_bytes()), source.stat().st_size
     nodes = quantizable(source)
@@ -75,11 +70,9 @@ def sensitivity(model: Path, texts: Sequence[str], tell: Tell) -> list[NodeCost]
             quantize(partial(ort_dynamic, nodes=[name]), source, target, integer=False)
             content = target.read_bytes()
         logits = asked.logits(content)
-        changed = int((answers(logits) != answers(plain)).any(axis=1).sum())
-        cost = NodeCost(
-            name, operator, divergence(plain, logits, several=several), changed, size - len(content)
-        )
-        found.append(cost)
+        moved = divergence(plain, logits, several=several)
+        changed = answers_changed(plain, logits, several=several)
+        found.append(NodeCost(name, operator, moved, changed, size - len(content)))
     return sorted(found, key=lambda each: -each.divergence)
 
 
@@ -94,6 +87,19 @@ def quantizable(model: Path) -> list[tuple[str, str]]:
     ]
 
 
+def answers_changed(plain: Logits, other: Logits, *, several: bool = False) -> int:
+    """Texts whose most probable label differs; of several labels, any at a probability of 0.5.
+
+    Args:
+        plain: shape (texts, labels).
+        other: the same shape.
+        several: a text may have several labels.
+    """
+    if several:
+        return int(((plain > 0) != (other > 0)).any(axis=1).sum())
+    return int((plain.argmax(axis=1) != other.argmax(axis=1)).sum())
+
+
 def divergence(plain: Logits, other: Logits, *, several: bool = False) -> float:
     """Mean KL divergence of softmax(other) from softmax(plain), in nats.
 
@@ -103,17 +109,12 @@ def divergence(plain: Logits, other: Logits, *, several: bool = False) -> float:
         several: a text may have several labels: the sum of each label's sigmoid's instead.
     """
     if several:
-        yes, no = (-np.logaddexp(0, sign * plain.astype(np.float64)) for sign in (-1, 1))
-        ours, against = (-np.logaddexp(0, sign * other.astype(np.float64)) for sign in (-1, 1))
+        yes, no = (log_expit(sign * plain.astype(np.float64)) for sign in (1, -1))
+        ours, against = (log_expit(sign * other.astype(np.float64)) for sign in (1, -1))
         each = np.exp(yes) * (yes - ours) + np.exp(no) * (no - against)
         return float(each.sum(axis=1).mean())
-    ours, theirs = _log_softmax(other), _log_softmax(plain)
+    ours, theirs = (log_softmax(each.astype(np.float64), axis=1) for each in (other, plain))
     return float((np.exp(theirs) * (theirs - ours)).sum(axis=1).mean())
-
-
-def _log_softmax(logits: Logits) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def excluded_until(
@@ -133,8 +134,7 @@ def excluded_until(
         tell: told each step.
 
     Returns:
-        Their names; empty where INT8 loses no more as it is, all where leaving out all but one is
-        not enough.
+        Their names; empty where INT8 loses no more as it is, all where even that is not enough.
     """
     asked = _Asked(model, split.texts)
     source = model / MODEL_NAME

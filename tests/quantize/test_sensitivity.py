@@ -16,7 +16,13 @@ from optimize.data.splits import Split
 from optimize.judge.kit import read_kit
 from optimize.quantize import sensitivity as module
 from optimize.quantize.int8 import QuantizeError, build_int8
-from optimize.quantize.sensitivity import divergence, excluded_until, quantizable, sensitivity
+from optimize.quantize.sensitivity import (
+    answers_changed,
+    divergence,
+    excluded_until,
+    quantizable,
+    sensitivity,
+)
 
 pytestmark = pytest.mark.torch
 LOGITS = hnp.arrays(np.float32, (4, 3), elements=st.floats(-20, 20, width=32))
@@ -36,6 +42,28 @@ def test_where_a_text_may_have_several_labels_a_shift_is_no_sameness(plain):
     assert divergence(plain, plain + 1) == pytest.approx(0, abs=1e-6)
     assert divergence(plain, plain + 1, several=True) > 0
     assert divergence(plain, plain, several=True) == pytest.approx(0, abs=1e-9)
+
+
+def test_answers_that_change_are_counted():
+    plain = np.array([[3.0, 1.0], [100.0, 99.999], [0.5, 2.0]], dtype=np.float32)
+    assert answers_changed(plain, plain) == 0
+    other = np.array([[1.0, 3.0], [99.999, 100.0], [0.5, 2.1]], dtype=np.float32)
+    assert answers_changed(plain, other) == 2
+    assert answers_changed(plain, plain - 1, several=True) == 2  # 1.0 is at 0 then, 0.5 below
+
+
+def test_a_node_that_turns_an_answer_is_told(student, split, monkeypatch):
+    """What the quantizer makes of one node is the negative of the model: every answer turns."""
+    real = module._Asked.logits
+    calls = []
+
+    def turned(self, content):
+        calls.append(content)
+        return real(self, content) * (1 if len(calls) == 1 else -1)
+
+    monkeypatch.setattr(module._Asked, "logits", turned)
+    found = sensitivity(student, split.texts, lambda line: None)
+    assert {each.changed for each in found} == {len(split.texts)}
 
 
 @pytest.fixture
