@@ -207,7 +207,8 @@ def _int8(
     name = f"int8-{recipe}"
     if recipe == "ort-dynamic":
         model = _onnx(settings, data, student, fuse=settings.export.fuse)
-        values = {"exclude": settings.quantize.exclude}
+        quantize = settings.quantize
+        values = {"exclude": quantize.exclude, "embeddings": quantize.embeddings}
         return Stage(name, "optimize.quantize.int8:build_int8", values, {"model": model})
     if recipe == "ort-static":
         static = {

@@ -15,6 +15,7 @@ import onnx
 from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.models.folder import copy_loading_files, derived
+from optimize.quantize.embeddings import with_four_bit_embeddings
 from optimize.settings.recipe import QuantizationRecipe
 from optimize.workspace import Workspace
 
@@ -30,13 +31,16 @@ class QuantizeError(RuntimeError):
 QUANTIZED = ("MatMul", "Attention", "Gather")
 
 
-def build_int8(result: Path, run: Workspace, *, exclude: tuple[str, ...], model: Path) -> None:
+def build_int8(
+    result: Path, run: Workspace, *, exclude: tuple[str, ...], embeddings: str, model: Path
+) -> None:
     """The stage: an fp32 ONNX model in INT8 by ``ort-dynamic``, not calibrated yet.
 
     Args:
         result: folder to fill.
         run: is told nothing.
         exclude: names of nodes that stay in fp32.
+        embeddings: ``int8``, or ``int4`` for a codebook of four bits a value.
         model: folder of the fp32 model, fused.
 
     Raises:
@@ -49,7 +53,8 @@ def build_int8(result: Path, run: Workspace, *, exclude: tuple[str, ...], model:
                 f"quantize.exclude: the model has no node {absent[0]!r}; `optimize sensitivity` "
                 "tells their names"
             )
-    write_int8("ort-dynamic", partial(ort_dynamic, exclude=exclude), model, result)
+    made = four_bit_ort_dynamic if embeddings == "int4" else ort_dynamic
+    write_int8("ort-dynamic", partial(made, exclude=exclude), model, result)
 
 
 def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, result: Path) -> None:
@@ -139,3 +144,24 @@ def ort_dynamic(
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     )
+
+
+def four_bit_ort_dynamic(source: Path, target: Path, *, exclude: Sequence[str] = ()) -> None:
+    """The same, with the table of tokens in four bits.
+
+    Args:
+        source: the fp32 file.
+        target: the file to write.
+        exclude: names of nodes that stay in fp32.
+
+    Raises:
+        QuantizeError: the model has no such table.
+    """
+    model = onnx.load(str(source))
+    try:
+        made = with_four_bit_embeddings(model)
+    except ValueError as error:
+        raise QuantizeError(str(error)) from error
+    smaller = source.with_name(f"four-bits-{source.name}")
+    onnx.save(model, str(smaller))
+    ort_dynamic(smaller, target, exclude=[*exclude, *made])

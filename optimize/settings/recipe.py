@@ -204,6 +204,8 @@ class QuantizeSettings(Section):
         recipe: of the bundle that is shipped.
         exclude: names of nodes that stay in fp32 under ``ort-dynamic``; ``optimize sensitivity``
             tells which are worth it.
+        embeddings: bits of a token's vector under ``ort-dynamic``; ``int4`` halves what is half
+            of a small model.
         calibration: how ``ort-static`` takes an activation's range from what it was on texts.
         calibration_texts: training texts that it reads for that.
         compare: one that is measured beside it, or ``none``.
@@ -211,9 +213,18 @@ class QuantizeSettings(Section):
 
     recipe: QuantizationRecipe = "ort-dynamic"
     exclude: tuple[str, ...] = ()
+    embeddings: Literal["int8", "int4"] = "int8"
     calibration: CalibrationMethod = "minmax"
     calibration_texts: int = Field(default=256, ge=1)
     compare: QuantizationRecipe | Literal["none"] = "optimum-dynamic"
+
+    @model_validator(mode="after")
+    def _four_bits_are_ours(self) -> QuantizeSettings:
+        if self.embeddings == "int4" and self.recipe != "ort-dynamic":
+            raise ValueError(
+                f'embeddings = "int4" is for recipe = "ort-dynamic", not {self.recipe!r}'
+            )
+        return self
 
 
 class JudgeSettings(Section):

@@ -11,7 +11,7 @@ from optimize.bundle.folder import read_manifest
 from optimize.distill.student import make_student
 from optimize.models import checkpoint
 from optimize.quantize.export import export_onnx, fused_attention_nodes, input_names, versions
-from optimize.quantize.int8 import QuantizeError, ort_dynamic, quantize
+from optimize.quantize.int8 import QuantizeError, four_bit_ort_dynamic, ort_dynamic, quantize
 from optimize.quantize.parity import ExportError, check_parity
 from optimize.settings.recipe import ExportSettings
 from optimize.settings.training import StudentSettings
@@ -91,6 +91,8 @@ def test_every_family_exports_equals_pytorch_and_quantizes(family, tiny_kit, tmp
         node.name for node in onnxruntime.InferenceSession(tmp_path / "int8.onnx").get_inputs()
     }
     assert names == set(input_names(model))
+    quantize(four_bit_ort_dynamic, path, tmp_path / "int4.onnx")
+    onnxruntime.InferenceSession(tmp_path / "int4.onnx")
     large = [array.tobytes() for array in initializers(path).values() if array.nbytes > 1024]
     assert len(large) == len(set(large)), "a tensor is stored twice"
 

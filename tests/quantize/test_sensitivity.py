@@ -111,10 +111,10 @@ def test_an_excluded_node_stays_in_fp32(student, tmp_path):
     ):
         result = tmp_path / str(len(exclude))
         result.mkdir()
-        build_int8(result, run, exclude=exclude, model=student)
+        build_int8(result, run, exclude=exclude, embeddings="int8", model=student)
         assert there in read_facts((result / MODEL_NAME).read_bytes()).operators
     with pytest.raises(QuantizeError, match="no node 'absent'"):
-        build_int8(tmp_path, run, exclude=("absent",), model=student)
+        build_int8(tmp_path, run, exclude=("absent",), embeddings="int8", model=student)
 
 
 def test_the_command(tiny_recipe, tiny_kit, tiny_cache, tmp_path, monkeypatch, capsys):
