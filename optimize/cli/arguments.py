@@ -155,6 +155,12 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
     )
     show.add_argument("--svg", type=Path, metavar="FILE", help="write it as a picture instead")
     show.add_argument("--html", type=Path, metavar="FILE", help="write it as a page instead")
+    show.add_argument(
+        "--sensitivity",
+        type=Path,
+        metavar="FILE",
+        help="of `optimize sensitivity --json`, for the page",
+    )
     show.add_argument("--json", action="store_true", help="the verdict and its gates, for machines")
     show.set_defaults(run=runners["report"])
 

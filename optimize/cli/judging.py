@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 def report(arguments: argparse.Namespace) -> int:
     """Show a stored report."""
     from optimize.judge.reports.brief import gates_json
+    from optimize.judge.reports.nodes import read_nodes
     from optimize.judge.reports.page import html
     from optimize.judge.reports.render import svg, terminal
     from optimize.judge.stored import read_report
 
     *earlier, report = sorted(map(read_report, arguments.files), key=lambda each: each.created)
+    if arguments.sensitivity is not None and arguments.html is None:
+        raise ValueError("--sensitivity is shown in the page: give --html FILE too")
     if arguments.html is not None:
-        arguments.html.write_text(html(report, earlier), encoding="utf-8")
+        nodes = [] if arguments.sensitivity is None else read_nodes(arguments.sensitivity)
+        arguments.html.write_text(html(report, earlier, nodes), encoding="utf-8")
     if arguments.svg is not None:
         arguments.svg.write_text(svg(report), encoding="utf-8")
     if arguments.json:

@@ -102,6 +102,27 @@ def stacks(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
     return _figure(height, parts, f"Size by variant, in {unit}")
 
 
+def bars(rows: Mapping[str, float], unit: str) -> str:
+    """A bar a row, from zero.
+
+    Args:
+        rows: by name; none below zero.
+        unit: of the values.
+    """
+    most = max(rows.values(), default=0.0)
+    if most <= 0:
+        return ""
+    parts = []
+    for number, (name, value) in enumerate(rows.items()):
+        top, wide = TOP + ROW * number, (WIDTH - LEFT - RIGHT - 110) * value / most
+        parts += [
+            _text(LEFT - 10, top + 19, name, "end"),
+            f'<rect class="stack0" x="{LEFT}" y="{top + 5}" width="{wide:.1f}" height="20"/>',
+            _text(LEFT + wide + 8, top + 19, f"{value:.2g} {unit}", "start"),
+        ]
+    return _figure(TOP + ROW * len(rows) + 8, parts, f"One bar a row, in {unit}")
+
+
 def bubbles(points: Sequence[Bubble], x_unit: str, y_unit: str) -> str:
     """Latency against accuracy; the area is the size. Up and to the left is better."""
     if len(points) < 2:

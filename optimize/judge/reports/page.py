@@ -26,6 +26,7 @@ from optimize.judge.reports.breakdown import (
     pair_of,
     reliability,
 )
+from optimize.judge.reports.nodes import Node, node_table
 from optimize.judge.reports.tables import (
     MARKS,
     complaints,
@@ -37,23 +38,26 @@ from optimize.judge.reports.tables import (
 
 CONTROL = "control"
 # Rows that a page holds; report.json has them all.
-MOST_LABELS, MOST_CHANGED = 40, 500
+MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
 
 
-def html(report: Report, earlier: Sequence[Report] = ()) -> str:
+def html(report: Report, earlier: Sequence[Report] = (), nodes: Sequence[Node] = ()) -> str:
     """The page.
 
     Args:
         report: the run that it is about.
         earlier: runs before it, the oldest first.
+        nodes: what each costs in INT8, where that was measured.
     """
     from jinja2 import Environment
 
     # ``finalize`` is asked for every value that a template prints.
     environment = Environment(autoescape=True, finalize=_harmless, trim_blocks=True)
     source = resources.files("optimize.judge.reports").joinpath("page.html").read_text("utf-8")
-    page: str = environment.from_string(source).render(**_values(report, earlier))
+    page: str = environment.from_string(source).render(
+        **_values(report, earlier), **_sensitivity(nodes)
+    )
     return page
 
 
@@ -261,6 +265,16 @@ def _history(report: Report, earlier: Sequence[Report]) -> dict[str, Any]:
             chart = charts.sparkline(known, _limit_of(result))
             found.append((result.name, _markup(chart), result.measured))
     return {"history": found, "history_runs": len(runs)}
+
+
+def _sensitivity(nodes: Sequence[Node]) -> dict[str, Any]:
+    shown = nodes[:MOST_NODES]
+    bars = {node.name: max(0.0, node.divergence) for node in shown}
+    return {
+        "nodes": node_table(shown) if shown else None,
+        "node_chart": _markup(charts.bars(bars, "nats")),
+        "hidden_nodes": len(nodes) - len(shown),
+    }
 
 
 def _limit_of(result: GateResult) -> float:

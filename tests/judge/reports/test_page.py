@@ -1,5 +1,6 @@
 """The page of a report: what it says first, what it holds, and that no text acts in it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -158,3 +159,49 @@ def test_a_browser_shows_it_without_complaint(report, tmp_path):
     )  # fmt: skip
     assert "Safe to ship" in done.stdout
     assert "CONSOLE" not in done.stderr
+
+
+NODES = [
+    {
+        "name": f"node {n}",
+        "operator": "MatMul",
+        "divergence": n / 1e3,
+        "changed": n,
+        "saved_bytes": n,
+    }
+    for n in range(1, 25)
+]
+
+
+def test_what_each_node_costs_is_shown_where_it_was_measured(report, tmp_path):
+    write_json(report, tmp_path / "report.json")
+    nodes, page = tmp_path / "nodes.json", tmp_path / "page.html"
+    evil = NODES[0] | {"name": "<script>alert(1)</script>", "divergence": 1.0}
+    nodes.write_text(json.dumps({"nodes": [*NODES, evil], "exclude": None}))
+    asked = ["report", str(tmp_path / "report.json"), "--sensitivity", str(nodes)]
+    assert main([*asked, "--html", str(page)]) == 0
+    text = Parsed(page.read_text()).text
+    assert "What each node costs in INT8" in text
+    assert text.index("<script>") < text.index("node 24") < text.index("node 23")
+    assert "node 5\n" not in text  # of 25 the twenty dearest
+    assert "5 more cost less" in text
+    assert "What each node costs" not in html(report)
+    assert Parsed(page.read_text()).tags.count("script") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"nodes": [{}]}', '{"nodes": [1]}', "[" * 10_000, '{"nodes": null}',
+     json.dumps({"nodes": [NODES[0] | {"divergence": "1"}]}),
+     json.dumps({"nodes": [NODES[0] | {"divergence": float("nan")}]}),
+     json.dumps({"nodes": [NODES[0] | {"changed": True}]})],
+)  # fmt: skip
+def test_another_file_is_refused_with_what_writes_one(report, tmp_path, capsys, content):
+    write_json(report, tmp_path / "report.json")
+    (tmp_path / "nodes.json").write_text(content)
+    asked = ["report", str(tmp_path / "report.json"), "--sensitivity", str(tmp_path / "nodes.json")]
+    assert main([*asked, "--html", str(tmp_path / "page.html")]) == 1
+    assert "is not what `optimize sensitivity --json` writes" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+    assert main(asked) == 1
+    assert "give --html FILE too" in capsys.readouterr().err
