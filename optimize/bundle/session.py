@@ -80,6 +80,20 @@ def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> 
         ) from error
 
 
+def oldest_onnxruntime(facts: OnnxFacts) -> tuple[int, int] | None:
+    """The first minor version that loads the model; ``None`` where opset or IR are unknown here."""
+    asked = (
+        (facts.opsets.get("", 0), FIRST_WITH_OPSET),
+        (facts.ir_version, FIRST_WITH_IR),
+    )
+    needed = [
+        next((minor for known, minor in first.items() if value <= known), None)
+        for value, first in asked
+    ]
+    found = [minor for minor in needed if minor is not None]
+    return max(found) if len(found) == len(needed) else None
+
+
 def _too_new(facts: OnnxFacts, version: str) -> str | None:
     """In words, why this onnxruntime is too old for the model, if that is so."""
     ours = tuple(int(part) for part in version.split(".")[:2])

@@ -33,14 +33,22 @@ def tune(arguments: argparse.Namespace) -> int:
 def search(arguments: argparse.Namespace) -> int:
     """Search a shape, and write the smallest that keeps the gates as a recipe."""
     from optimize.pipeline.search import search
-    from optimize.pipeline.search_report import content_of, plot, recipe_of, table_of
+    from optimize.pipeline.search_report import (
+        checks_of,
+        content_of,
+        plot,
+        recipe_of,
+        table_of,
+    )
 
     chosen, source = settings_of(arguments)
     with teller_of(arguments) as tell:
         outcome = search(chosen, arguments.minutes, tell)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    (out / "search.md").write_text(table_of(outcome) + "\n", encoding="utf-8")
+    tables = [table_of(outcome), checks_of(outcome)]
+    text = "\n\n".join(table for table in tables if table) + "\n"
+    (out / "search.md").write_text(text, encoding="utf-8")
     content = content_of(outcome)
     (out / "search.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
@@ -52,7 +60,7 @@ def search(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(content))
     else:
-        print(table_of(outcome))
+        print(text)
         told = outcome.why if outcome.picked is None else f"recipe: {recipe}"
         print(f"searched from {source}; {told}")
         if outcome.unchecked:

@@ -35,6 +35,7 @@ from optimize.machine import available_cores, isa_class
 from optimize.models.encoder import StudentError
 from optimize.pipeline.graph import shape_stage
 from optimize.pipeline.runner import Build, Runner
+from optimize.pipeline.shape_checks import Checks, checked
 from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
 from optimize.pipeline.stage import Stage
 from optimize.quantize.int8 import QuantizeError
@@ -105,7 +106,14 @@ class _Search:
                 shapes = halved(shapes, count, self.settings.search.keep)
         picked, why = self._picked(shapes, teacher)
         ordered = tuple(sorted(shapes, key=lambda each: (each.size_bytes, each.name)))
-        return Outcome(ordered, picked, why, teacher, self._linear(), self._unchecked())
+        checks = {each.name: self._checked(each) for each in ordered if epochs[-1] in each.scores}
+        return Outcome(ordered, picked, why, teacher, self._linear(), self._unchecked(), checks)
+
+    def _checked(self, shape: Shape) -> Checks:
+        self.tell(f"search: {shape.name}, checked")
+        built = Build(self._changed(shape, max(shape.scores)), self.runner)
+        int8, fp32 = (self._stage(built, variant) for variant in (SHIPPED, "student-onnx"))
+        return checked(int8, fp32, self.splits.validation)
 
     def _unchecked(self) -> tuple[str, ...]:
         looked_at = {

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from optimize.pipeline.shapes import Outcome, Shape
 from optimize.settings.recipe import Settings
+
+# Operators whose bytes a row of the checks names.
+SHOWN_OPERATORS = 3
 
 
 def table_of(outcome: Outcome) -> str:
@@ -28,6 +32,33 @@ def table_of(outcome: Outcome) -> str:
     rows.append(["teacher, PyTorch", size, "1×", *before, score, ""])
     if outcome.linear is not None:
         rows.append(["tf-idf", "", "", *before, f"{100 * outcome.linear:.2f}", ""])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def checks_of(outcome: Outcome) -> str:
+    """One row a shape that learned to the end: what its INT8 is. Empty where there is none."""
+    if not outcome.checks:
+        return ""
+    rows = [
+        ["shape", "in integers", "in fp32", "as its fp32", "largest gap of a logit",
+         "same in batches of 32", "onnxruntime from", "bytes"],
+        ["---"] * 8,
+    ]  # fmt: skip
+    for name, found in outcome.checks.items():
+        most = list(found.bytes_by_operator.items())[:SHOWN_OPERATORS]
+        shares = ", ".join(f"{operator} {size / 1e6:.1f} MB" for operator, size in most)
+        rows.append(
+            [
+                name,
+                f"{found.integer} products",
+                f"{found.floating}",
+                f"{100 * found.agreement:.1f} %",
+                f"{found.logit_gap:.2f}",
+                f"{100 * found.stays_in_batches:.1f} %",
+                found.onnxruntime,
+                shares,
+            ]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -86,6 +117,7 @@ def content_of(outcome: Outcome) -> dict[str, Any]:
         "unchecked": list(outcome.unchecked),
         "teacher": {"size_bytes": outcome.teacher.size_bytes, "score": outcome.teacher.score},
         "linear": outcome.linear,
+        "checks": {name: asdict(found) for name, found in outcome.checks.items()},
         "shapes": [
             {
                 "name": shape.name,

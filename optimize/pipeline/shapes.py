@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optimize.pipeline.shape_checks import Checks
 from optimize.settings.recipe import Settings
 from optimize.settings.search import Layers
 
@@ -60,6 +61,7 @@ class Outcome:
         teacher: its score on validation, size and latency.
         linear: score of word counts on validation, where scikit-learn is installed.
         unchecked: gates that a search does not look at; they are judged afterwards.
+        checks: what each shape that learned to the end is in INT8, by name.
     """
 
     shapes: tuple[Shape, ...]
@@ -68,6 +70,7 @@ class Outcome:
     teacher: Shape
     linear: float | None = None
     unchecked: tuple[str, ...] = ()
+    checks: Mapping[str, Checks] = field(default_factory=dict)
 
     @property
     def front(self) -> tuple[Shape, ...]:

@@ -12,7 +12,7 @@ from optimize import settings
 from optimize.cli import main
 from optimize.pipeline import search as module
 from optimize.pipeline.search import search
-from optimize.pipeline.search_report import content_of, plot, recipe_of, table_of
+from optimize.pipeline.search_report import checks_of, content_of, plot, recipe_of, table_of
 from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
 
 pytestmark = pytest.mark.torch
@@ -89,6 +89,13 @@ def test_shapes_are_weighed_timed_and_taught(found, tmp_path):
     assert outcome.picked.scores[3] == outcome.picked.score
     table = table_of(outcome)
     assert "**picked**" in table
+    learned = {shape.name for shape in outcome.shapes if 3 in shape.scores}
+    assert outcome.checks.keys() == learned
+    checks = outcome.checks[outcome.picked.name]
+    assert checks.integer > 0
+    assert 0 <= checks.stays_in_batches <= 1
+    assert checks.onnxruntime == "1.18"
+    assert all(name in checks_of(outcome) for name in learned)
     assert all(shape.name in table for shape in outcome.shapes)
     picked = tmp_path / "picked.toml"
     picked.write_text(recipe_of(outcome, str(folder / "recipe.toml")), encoding="utf-8")
