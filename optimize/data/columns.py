@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing", "holdout"),
 }
-ROWS_LOOKED_AT = 5000
 Table = Mapping[str, Sequence[Any]]
 
 
@@ -60,13 +58,13 @@ class Columns:
 
 
 def table_of(path: Path, form: str) -> Table:
-    """The first rows of a file, by column.
+    """A file's rows, by column; all of them, since files are often sorted by split.
 
     Raises:
         DataError: it cannot be read.
     """
     names = _names_in(path, form)
-    rows = islice(READERS[form](path, Reading(tuple(names), faults=Faults())), ROWS_LOOKED_AT)
+    rows = READERS[form](path, Reading(tuple(names), faults=Faults()))
     found: dict[str, list[Any]] = {name: [] for name in names}
     for _, cells in rows:
         for name in names:

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import tiny_rows
 from optimize.cli import main
-from optimize.data.columns import guess
+from optimize.data.columns import guess, table_of
 from optimize.data.splits import DataError
 from optimize.settings import load
 
@@ -57,6 +57,17 @@ def test_a_folder_of_train_and_test(train_and_test, tiny_backbone, tmp_path, cap
     assert settings.data.named_splits == {"training.csv": "train", "test.csv": "test"}
     assert settings.data.shares == {"validation": 0.1}
     assert main(["check", "--recipe", str(tmp_path / "first.toml")]) == 0
+
+
+def test_a_file_sorted_by_split_keeps_its_splits(tmp_path):
+    """As most are: what only the last rows say was not seen, and test rows were trained on."""
+    rows = [("train", f"text number {n}", f"label {n % 3}") for n in range(6000)]
+    rows += [("test", f"other text {n}", f"label {n % 3}") for n in range(30)]
+    path = tmp_path / "sorted.csv"
+    path.write_text("split,text,label\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    columns = guess(table_of(path, "csv"), path.name)
+    assert columns.split == "split"
+    assert columns.splits == {"train": "train", "test": "test"}
 
 
 def test_splits_by_a_column_and_a_label_out_of_scope(tiny_backbone, tmp_path, capsys):
