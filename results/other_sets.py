@@ -6,7 +6,7 @@ CHECKOUTS is a folder that holds clones of
 
 - PolyAI-LDN/task-specific-datasets: BANKING77 (Casanueva et al. 2020, CC BY 4.0), 77 intents, as it
   is split
-- xliuhw/NLU-Evaluation-Data: HWU64 (Liu et al. 2019, CC BY 4.0), 64 intents, the first of its ten folds
+- xliuhw/NLU-Evaluation-Data: HWU64 (Liu et al. 2019, CC BY 4.0), 64 intents, the first of ten folds
 
 Both were chosen before a model had been trained on either. Neither has a split for validation:
 `data.validation = 0.1` takes it from the training rows.
