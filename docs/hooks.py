@@ -41,7 +41,8 @@ def _link(found: re.Match[str], page: str, repository: str) -> str:
 def settings() -> str:
     """Every table of a recipe, from the classes that read it."""
     from optimize.settings.gates import Gate, Regression
-    from optimize.settings.recipe import Settings, Workload
+    from optimize.settings.judging import Workload
+    from optimize.settings.recipe import Settings
     from optimize.settings.variants import VariantSettings
 
     parts = []

@@ -18,7 +18,7 @@ from optimize.data.separated import DataWarning
 from optimize.data.shares import with_shares
 from optimize.data.sources import RawSplit, RawSplits, read
 from optimize.data.splits import SPLITS, DataError, Split, Splits
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 # The label names of each row.
 Names = list[list[str]]

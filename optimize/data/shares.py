@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optimize.data.sources import RawSplit, RawSplits
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 WORD = re.compile(r"\w+")
 

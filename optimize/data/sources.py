@@ -14,7 +14,7 @@ from optimize.data.faults import Faults
 from optimize.data.separated import check_columns
 from optimize.data.splits import DataError
 from optimize.data.tables import READERS, SUFFIXES, Reading, json_of, records_of, text_of
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 CLINC_KEYS = {"train": "train", "validation": "val", "test": "test"}
 SAVED_DATASET = "dataset_info.json"

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from optimize import settings as settings_module
 from optimize.pipeline.runner import Build, Runner
-from optimize.settings.recipe import UNDISTILLED
+from optimize.settings.judging import UNDISTILLED
 from optimize.training.predict import logits_of
 from optimize.workspace import Tell
 

@@ -38,7 +38,7 @@ from optimize.judge.workers.process import WorkerSpec
 from optimize.judge.workers.timing import Plan, Undecided, measure
 from optimize.judge.workers.workloads import Batches, workload_batches
 from optimize.machine import available_cores
-from optimize.settings.recipe import JudgeSettings
+from optimize.settings.judging import JudgeSettings
 
 LIMIT_LOG = math.log(1 / 1.05)
 SLOWER = 1.10

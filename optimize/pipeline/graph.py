@@ -17,7 +17,9 @@ from optimize.data.unlabelled import OwnTexts
 from optimize.machine import isa_class, training_precision
 from optimize.pipeline.own import own_variants
 from optimize.pipeline.stage import Stage
-from optimize.settings.recipe import COMPARED, UNDISTILLED, QuantizationRecipe, Settings
+from optimize.settings.judging import COMPARED, UNDISTILLED
+from optimize.settings.quantization import QuantizationRecipe
+from optimize.settings.recipe import Settings
 from optimize.settings.training import StudentSettings, TrainingSettings
 
 AnyTraining = TypeVar("AnyTraining", bound=TrainingSettings)

@@ -18,7 +18,8 @@ from optimize.pipeline.graph import can_quantize, graph
 from optimize.pipeline.own import tell_left_out
 from optimize.pipeline.preflight import preflight
 from optimize.pipeline.stage import Stage
-from optimize.settings.recipe import COMPARED, Settings
+from optimize.settings.judging import COMPARED
+from optimize.settings.recipe import Settings
 from optimize.training.distributed import Processes
 from optimize.training.profile import Profile
 from optimize.training.run import Run

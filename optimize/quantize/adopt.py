@@ -177,7 +177,7 @@ def _exported(model: Any, tokenizer: Any, result: Path, own: dict[str, Any]) -> 
     import msgspec
 
     from optimize.quantize.export import export_onnx, versions
-    from optimize.settings.recipe import ExportSettings
+    from optimize.settings.quantization import ExportSettings
 
     with TemporaryDirectory() as work:
         save_torch(model, tokenizer, Path(work), **own)

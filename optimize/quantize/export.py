@@ -21,7 +21,7 @@ from optimize.models.checkpoint import load_classifier
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.parity import check_parity
 from optimize.quantize.token_parity import check_tokens
-from optimize.settings.recipe import ExportSettings
+from optimize.settings.quantization import ExportSettings
 from optimize.workspace import Workspace
 
 # Families whose attention the transformers optimizer fuses; MPNet's relative bias does not fuse.

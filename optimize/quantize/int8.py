@@ -16,7 +16,7 @@ from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.embeddings import with_four_bit_embeddings
-from optimize.settings.recipe import QuantizationRecipe
+from optimize.settings.quantization import QuantizationRecipe
 from optimize.workspace import Workspace
 
 # Takes the fp32 file, and the one to write.

@@ -19,7 +19,7 @@ from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.export import versions
 from optimize.quantize.int8 import write_int8
 from optimize.quantize.parity import check_parity
-from optimize.settings.recipe import ExportSettings
+from optimize.settings.quantization import ExportSettings
 from optimize.workspace import Workspace
 
 # optimum knows the inputs of a model by its type.

@@ -21,7 +21,7 @@ from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import read_manifest
 from optimize.data.splits import TrainingData
 from optimize.quantize.int8 import write_int8
-from optimize.settings.recipe import CalibrationMethod
+from optimize.settings.quantization import CalibrationMethod
 from optimize.workspace import Workspace
 
 BATCH = 8

@@ -14,8 +14,8 @@ from optimize.data.faults import MOST_SHOWN
 from optimize.data.separated import DataWarning, read_separated
 from optimize.data.splits import DataError
 from optimize.data.tables import READERS, Reading
+from optimize.settings.data import DataSettings
 from optimize.settings.load import SettingsError, parse
-from optimize.settings.recipe import DataSettings
 
 ROWS = [("cancel my plan", "a"), ("money back", "b"), ("where is it", "a")]
 EVALUATED = (

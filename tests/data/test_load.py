@@ -7,7 +7,7 @@ import pytest
 from optimize.data import load as data
 from optimize.data.load import LeakageWarning
 from optimize.data.splits import DataError
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 GOOD = "text,label\nwhere is it,track\nmoney back,refund\n"
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from optimize.data.shares import with_shares
 from optimize.data.sources import RawSplit
+from optimize.settings.data import DataSettings
 from optimize.settings.load import SettingsError, parse
-from optimize.settings.recipe import DataSettings
 
 
 def pool(rows):

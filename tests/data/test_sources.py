@@ -6,7 +6,7 @@ import pytest
 
 from optimize.data import load as data
 from optimize.data.splits import DataError
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 ROWS = {
     "train": [("where is it, then", "track"), ("money back", "refund"), ("née 🙂", "track")],

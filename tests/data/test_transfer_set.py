@@ -15,7 +15,7 @@ from optimize.data.transfer_set import TransferSet, build_transfer_set
 from optimize.data.unlabelled import OwnTexts
 from optimize.models import checkpoint
 from optimize.models.embeddings import nearest_words, word_replacements
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 from optimize.workspace import Workspace
 
 KINDS = ("drop", "swap", "within", "across", "replace")

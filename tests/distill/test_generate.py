@@ -18,7 +18,7 @@ from optimize.distill.generate import Writer
 from optimize.models import checkpoint
 from optimize.models.language_model import GenerateError, Vocabulary, draw
 from optimize.pipeline.runner import Build, Runner
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 from optimize.settings.training import GenerateSettings
 from optimize.training.distributed import Processes
 from optimize.training.run import Run

@@ -25,7 +25,7 @@ from optimize.distill.trainer import DistillationTrainer, train_student
 from optimize.models import checkpoint
 from optimize.models.attention import attention_for
 from optimize.models.encoder import classification_head
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 from optimize.settings.training import DistillSettings
 from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised

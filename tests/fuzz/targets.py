@@ -19,8 +19,8 @@ from optimize.judge.kit import KitError, read_kit
 from optimize.judge.reports.render import markdown, svg, terminal
 from optimize.judge.stored import AGAIN, check_verdicts, read_report
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
+from optimize.settings.data import DataSettings
 from optimize.settings.load import SettingsError
-from optimize.settings.recipe import DataSettings
 
 Target = Callable[[bytes, Path], bool]
 

@@ -15,7 +15,7 @@ from optimize.distill.student import labels_alone
 from optimize.judge.kit import KitError, read_kit
 from optimize.pipeline.graph import can_quantize, graph
 from optimize.pipeline.runner import Build, Runner, build
-from optimize.settings.recipe import COMPARED, VARIANTS
+from optimize.settings.judging import COMPARED, VARIANTS
 
 
 def test_kit_holds_every_variant_and_the_texts(tiny_kit):

@@ -12,7 +12,7 @@ from optimize.data.columns import guess
 from optimize.data.load import LeakageWarning, load
 from optimize.data.splits import DataError
 from optimize.data.summary import summary
-from optimize.settings.recipe import DataSettings
+from optimize.settings.data import DataSettings
 
 SEVERAL = {"problem_type": "multi_label_classification"}
 PAIRS = {"text_column": "first", "text_pair_column": "second"}

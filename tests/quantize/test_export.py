@@ -13,7 +13,7 @@ from optimize.models import checkpoint
 from optimize.quantize.export import export_onnx, fused_attention_nodes, input_names, versions
 from optimize.quantize.int8 import QuantizeError, four_bit_ort_dynamic, ort_dynamic, quantize
 from optimize.quantize.parity import ExportError, check_parity
-from optimize.settings.recipe import ExportSettings
+from optimize.settings.quantization import ExportSettings
 from optimize.settings.training import StudentSettings
 
 TEXTS = [f"please track my order {n} today" for n in range(12)]

@@ -11,7 +11,7 @@ from optimize.judge.kit import read_kit
 from optimize.pipeline import graph as graph_module
 from optimize.pipeline.graph import StageError
 from optimize.pipeline.runner import Build, Runner, build
-from optimize.settings.recipe import COMPARED
+from optimize.settings.judging import COMPARED
 
 needs_optimum = pytest.mark.skipif(
     importlib.util.find_spec("optimum") is None, reason="the extra `optimum` is not installed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from optimize.settings.recipe import Workload
+from optimize.settings.judging import Workload
 
 Batches = list[list[str]]
 

@@ -21,7 +21,7 @@ from optimize.judge.workers.timing import (
     measure,
 )
 from optimize.judge.workers.workloads import balanced_orders, workload_batches
-from optimize.settings.recipe import Workload
+from optimize.settings.judging import Workload
 
 
 @given(st.integers(2, 8), st.integers(0, 9))
