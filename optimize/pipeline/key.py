@@ -82,6 +82,9 @@ class Code:
 
     def __init__(self, root: Path = PACKAGE) -> None:
         self._root = root
+        # Each module is read once: every stage asks for most of them.
+        self._sources: dict[str, str] = {}
+        self._found: dict[str, Imports] = {}
         self._closures: dict[str, frozenset[str]] = {}
 
     def modules(self) -> list[str]:
@@ -116,6 +119,11 @@ class Code:
         return {name: _version(name) for name in sorted(wanted)}
 
     def _imports(self, module: str) -> Imports:
+        if module not in self._found:
+            self._found[module] = self._imports_in(module)
+        return self._found[module]
+
+    def _imports_in(self, module: str) -> Imports:
         inside, outside = set(), set()
         for name in _imported_names(self._source(module), module):
             if name.partition(".")[0] == NAME:
@@ -125,10 +133,12 @@ class Code:
         return Imports(frozenset(inside), frozenset(outside))
 
     def _source(self, module: str) -> str:
-        path = self._path(module)
-        if path is None:
-            raise ValueError(f"{module} is no module of {self._root}")
-        return path.read_text(encoding="utf-8")
+        if module not in self._sources:
+            path = self._path(module)
+            if path is None:
+                raise ValueError(f"{module} is no module of {self._root}")
+            self._sources[module] = path.read_text(encoding="utf-8")
+        return self._sources[module]
 
     def _module_of(self, name: str) -> str:
         """``optimize.x.y`` as it is where that is a module, else ``optimize.x``, which holds y."""
