@@ -52,17 +52,7 @@ def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> 
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    if not multiplies_u8s8_exactly():
-        # Without VNNI, U8S8 kernels saturate; this keeps one answer on every x86-64 CPU
-        # (onnxruntime issues 5849, 6004). With VNNI it would only take the kernels away that
-        # use it: 2.9 times the time at batch 32 here.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    # An idle session must not burn the cores that its neighbours are measured on.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options = session_options(threads)
     try:
         with TemporaryDirectory(prefix="optimize-") as nothing:
             # Were a tensor kept elsewhere after all, it would be looked for here, in vain.
@@ -78,6 +68,24 @@ def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> 
             f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: "
             f"{_too_new(facts, ort.__version__) or error}"
         ) from error
+
+
+def session_options(threads: int) -> Any:
+    """How every session runs; ``threads`` 0 leaves the count to onnxruntime."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if not multiplies_u8s8_exactly():
+        # Without VNNI, U8S8 kernels saturate; this keeps one answer on every x86-64 CPU
+        # (onnxruntime issues 5849, 6004). With VNNI it would only take the kernels away that
+        # use it: 2.9 times the time at batch 32 here.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    # An idle session must not burn the cores that its neighbours are measured on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def oldest_onnxruntime(facts: OnnxFacts) -> tuple[int, int] | None:
