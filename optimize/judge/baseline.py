@@ -16,9 +16,9 @@ import platformdirs
 from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
+from optimize.judge.held_against import HeldAgainst
 from optimize.judge.kit import Kit
 from optimize.judge.records import Report
-from optimize.judge.run import HeldAgainst
 from optimize.judge.stored import read_report
 from optimize.settings.gates import BASELINE
 from optimize.workspace import Tell

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from optimize import __version__
 from optimize.bundle.texts import shown
+from optimize.judge.answers import Answers
 from optimize.judge.checks import check_texts
 from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
-from optimize.judge.gates.evidence import Evidence, Stored
+from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.rules import decide_all, timing_gates
+from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
 from optimize.judge.kit import Examples, Kit, KitError, Variant
 from optimize.judge.records import (
     BaselineFacts,
     Control,
     Fingerprint,
     Mode,
-    Predictions,
     Report,
     Timing,
-    VariantFacts,
 )
-from optimize.judge.statistics.accuracy import differing, distinct_rows, label_changes, score
+from optimize.judge.statistics.accuracy import distinct_rows, score
 from optimize.judge.statistics.sequential import LOOKS
 from optimize.judge.workers import fingerprint
 from optimize.judge.workers.process import (
     WORKER_MODULE,
-    WorkerError,
-    WorkerProcess,
     WorkerSpec,
     command_of,
 )
@@ -38,58 +36,15 @@ from optimize.judge.workers.timing import (
     CONTROL,
     Plan,
     Undecided,
-    Workers,
     measure,
 )
 from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE, GrowthGate, StartupGate, gate_name
 from optimize.settings.recipe import Settings
-from optimize.workspace import Progress, Tell
-
-EVALUATION_BATCH = 32
-Answer = int | Sequence[int]
-Named = Callable[[Sequence[Answer]], tuple[int, ...]]
-
-
-def predict(
-    worker: WorkerProcess, texts: Sequence[str], batch_size: int, named: Named | None = None
-) -> Predictions:
-    """Ask a worker for its answers.
-
-    Args:
-        worker: holds a variant.
-        texts: to be answered.
-        batch_size: of a call.
-        named: makes ids of what it answers: class ids, or lists of them; by default they are.
-
-    Raises:
-        WorkerError: a probability is not finite.
-    """
-    answer = worker.ask("predict", texts=list(texts), batch_size=batch_size)
-    if not answer["finite"]:
-        raise WorkerError(
-            f"worker {worker.spec.name} answered a probability that is not finite; the model is "
-            "broken, build it again"
-        )
-    labels = tuple(answer["labels"]) if named is None else named(answer["labels"])
-    return Predictions(labels=labels, confidences=tuple(answer["confidences"]))
-
+from optimize.workspace import Tell
 
 QUICK_REPLICATES = 3
-
-
-@dataclass(frozen=True)
-class HeldAgainst:
-    """The baseline of a run.
-
-    Attributes:
-        source: what it is, for the report.
-        report: a stored report; without one, the kit holds the variant ``baseline``.
-    """
-
-    source: str
-    report: Report | None = None
 
 
 def judge(
@@ -160,18 +115,16 @@ class _Run:
         judged = self.examples[self.split]
         self.texts = tuple(map(shown, judged.texts))
         self.distinct = distinct_rows(self.texts, judged.labels)
-        self.predictions: dict[str, dict[str, Predictions]] = {}
-        self.batch_changes: dict[str, tuple[int, ...]] = {}
-        self.about: dict[str, Mapping[str, object]] = {}
+        self.answers = Answers(kit, self.variants, self.examples, self.split, tell)
 
     def report(self) -> Report:
         """Measure, decide, and put the report together."""
-        settings = self.settings
+        settings, answers = self.settings, self.answers
         workloads = settings.judge.workloads
         texts = self.examples[self.split].texts
         batches = {name: workload_batches(texts, load) for name, load in workloads.items()}
         timing = measure(
-            self._specs(), batches, self._plan(), self._undecided, self.tell, self._predict_all
+            self._specs(), batches, self._plan(), self._undecided, self.tell, answers.ask
         )
         evidence = self._evidence(timing)
         classes, sets = self.kit.manifest.labels, self.kit.label_sets
@@ -195,14 +148,14 @@ class _Run:
                     name: score(found, self.examples[split], len(classes), outside, sets.members)
                     for name, found in by.items()
                 }
-                for split, by in self.predictions.items()
+                for split, by in answers.predictions.items()
             },
-            predictions=self.predictions,
+            predictions=answers.predictions,
             labels=tuple(self.examples[self.split].labels.tolist()),
             batch_agreement={
-                name: 1 - len(rows) / len(texts) for name, rows in self.batch_changes.items()
+                name: 1 - len(rows) / len(texts) for name, rows in answers.batch_changes.items()
             },
-            batch_changes=self.batch_changes,
+            batch_changes=answers.batch_changes,
             texts=self.texts,
             label_names=sets.names,
             label_sets=sets.members,
@@ -214,8 +167,14 @@ class _Run:
             baseline=self._baseline_facts(evidence),
         )
 
+    def _baseline_facts(self, evidence: Evidence) -> BaselineFacts | None:
+        if self.against is None:
+            return None
+        candidate = self.settings.regression.candidate
+        return self.against.facts(candidate, self.examples[self.split], evidence, self.kit)
+
     def _fingerprint(self) -> Fingerprint:
-        return fingerprint.take(self.threads, self.about)
+        return fingerprint.take(self.threads, self.answers.about)
 
     def _specs(self) -> list[WorkerSpec]:
         specs = [
@@ -276,14 +235,15 @@ class _Run:
 
     def _evidence(self, timing: Timing) -> Evidence:
         variants = {name: variant.facts for name, variant in self.variants.items()}
-        predictions = dict(self.predictions.get(self.split, {}))
-        stored = self._stored()
+        predictions = dict(self.answers.predictions.get(self.split, {}))
+        held = self.against
+        stored = None if held is None else held.stored(self._fingerprint(), self.mode)
         if stored is not None:
-            variants[BASELINE] = self._stored_facts(stored.report)
+            candidate = self.settings.regression.candidate
+            variants[BASELINE] = stored_facts(stored.report, candidate, self.kit, self.split)
             if variants[BASELINE].missing is None:
-                candidate = self.settings.regression.candidate
                 found = stored.report.predictions[self.split][candidate]
-                predictions[BASELINE] = self._as_here(found, stored.report)
+                predictions[BASELINE] = as_here(found, stored.report, self.kit)
         return Evidence(
             variants=variants,
             timing=timing,
@@ -292,7 +252,7 @@ class _Run:
             labels=self.examples[self.split].labels,
             isa=isa_class(),
             mode=self.mode,
-            batch_changes=self.batch_changes,
+            batch_changes=self.answers.batch_changes,
             gate_names=tuple(self._own_gate_names()),
             distinct=self.distinct,
             members=self.kit.label_sets.members,
@@ -307,48 +267,6 @@ class _Run:
                 for workload in gate.judged_workloads(workloads):
                     yield gate_name(name, workload)
 
-    def _stored(self) -> Stored | None:
-        if self.against is None or self.against.report is None:
-            return None
-        report = self.against.report
-        unlike = self._fingerprint().differences(report.fingerprint)
-        if report.mode != self.mode:
-            unlike.append(f"mode: {report.mode} → {self.mode}")
-        return Stored(report, tuple(unlike))
-
-    def _stored_facts(self, report: Report) -> VariantFacts:
-        """The stored candidate, not measurable where it was not judged on these very texts."""
-        candidate = self.settings.regression.candidate
-        facts = report.variants.get(candidate)
-        if facts is None:
-            raise KitError(
-                f"the baseline's report has no variant {candidate!r} (it has "
-                f"{', '.join(report.variants)}); set regression.candidate"
-            )
-        if unknown := sorted(set(report.class_names) - set(self.kit.manifest.labels)):
-            why = f"its report knows the label {unknown[0]!r}, which the kit has not"
-            return facts.model_copy(update={"missing": why})
-        ours = (self.split, self.kit.manifest.inputs.get("data", ""))
-        theirs = (report.split, report.data_digest)
-        if ours == theirs and candidate in report.predictions.get(self.split, {}):
-            return facts
-        why = f"its report judged other texts ({theirs[0]} of data {theirs[1][:10]}, here {ours[0]}"
-        return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
-
-    def _baseline_facts(self, evidence: Evidence) -> BaselineFacts | None:
-        if self.against is None:
-            return None
-        before = evidence.predictions.get(BASELINE)
-        after = evidence.predictions.get(self.settings.regression.candidate)
-        examples, names = self.examples[self.split], self.kit.label_sets.names
-        return BaselineFacts(
-            source=self.against.source,
-            kind="bundle" if self.against.report is None else "report",
-            model_sha256=evidence.variants[BASELINE].model_sha256,
-            unlike=evidence.stored.unlike if evidence.stored else (),
-            changes=label_changes(before, after, examples, names) if before and after else (),
-        )
-
     def _controls(self, timing: Timing) -> dict[str, Control]:
         repeated = self.settings.judge.control
         return {
@@ -356,45 +274,3 @@ class _Run:
             for workload, by in timing.series.items()
             if repeated in by and CONTROL in by
         }
-
-    def _predict_all(self, workers: Workers) -> None:
-        """Answers to both splits: fp32 in batches, INT8 as it is served, one by one.
-
-        Under dynamic INT8 a batch shares its activation scales, so the
-        two differ; by how much is reported as the batch agreement.
-        """
-        asked = [(name, worker) for name, worker in workers.items() if name != CONTROL]
-        for place, (name, worker) in enumerate(asked):
-            self.about[name] = worker.about
-            self.tell(Progress(f"accuracy: {name}", place / len(asked)))
-            int8 = self.variants[name].manifest.quantization is not None
-            for split, examples in self.examples.items():
-                size = 1 if int8 else EVALUATION_BATCH
-                answers = predict(worker, examples.texts, size, self._named(name))
-                self.predictions.setdefault(split, {})[name] = answers
-                if int8 and split == self.split:
-                    named = self._named(name)
-                    batched = predict(worker, examples.texts, EVALUATION_BATCH, named)
-                    self.batch_changes[name] = differing(answers, batched)
-        self.tell(Progress("accuracy: done", 1.0, passing=True))
-
-    def _named(self, variant: str) -> Named:
-        """What makes ids of a variant's answers: a model made elsewhere has an order of its own."""
-        theirs, ours = self.variants[variant].manifest.labels, self.kit.manifest.labels
-        places = [ours.index(label) for label in theirs]
-
-        def ids(answers: Sequence[Answer]) -> tuple[int, ...]:
-            return self.kit.label_sets.ids(
-                places[each] if isinstance(each, int) else [places[label] for label in each]
-                for each in answers
-            )
-
-        return ids
-
-    def _as_here(self, answers: Predictions, report: Report) -> Predictions:
-        """A stored report's answers with this run's ids: a run numbers sets as it meets them."""
-        if report.label_sets is None:
-            return answers
-        names = report.class_names
-        rows = ([names[label] for label in report.label_sets[each]] for each in answers.labels)
-        return answers.model_copy(update={"labels": self.kit.label_sets.of_names(rows)})

@@ -12,8 +12,9 @@ import pytest
 from optimize import settings
 from optimize.bundle.manifest import FileEntry
 from optimize.judge import run as measure
+from optimize.judge.held_against import HeldAgainst
 from optimize.judge.kit import read_kit
-from optimize.judge.run import HeldAgainst, judge
+from optimize.judge.run import judge
 from optimize.judge.workers.process import WorkerError, WorkerSpec
 
 RECIPE = {

@@ -175,9 +175,9 @@ def test_the_report_is_read_again_and_shown(several_report, tmp_path, capsys):
 
 
 def test_a_baseline_numbers_its_sets_as_it_likes(several_kit, several_report):
-    from optimize.judge.run import HeldAgainst, _Run
+    from optimize.judge.held_against import as_here
 
-    kit, chosen = several_kit
+    kit, _ = several_kit
     order = list(range(len(several_report.label_sets)))[::-1]
     place = {old: new for new, old in enumerate(order)}
     turned = several_report.model_copy(
@@ -188,12 +188,9 @@ def test_a_baseline_numbers_its_sets_as_it_likes(several_kit, several_report):
     )
     found = several_report.predictions["test"]["student-int8"]
     moved = found.model_copy(update={"labels": tuple(place[each] for each in found.labels)})
-    run = _Run(
-        read_kit(kit), chosen, "test", "quick", lambda line: None,
-        HeldAgainst("stored", several_report),
-    )  # fmt: skip
-    ids = run._as_here(moved, turned).labels
-    names = run.kit.label_sets.names
+    here = read_kit(kit)
+    ids = as_here(moved, turned, here).labels
+    names = here.label_sets.names
     assert [names[each] for each in ids] == [
         several_report.label_names[each] for each in found.labels
     ]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from optimize import Classifier
+from optimize.judge.answers import predict
 from optimize.judge.kit import read_kit
-from optimize.judge.run import predict
 from optimize.judge.workers import process
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
 

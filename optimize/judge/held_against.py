@@ -1,0 +1,100 @@
+"""A stored report as the baseline of a run: whether it is comparable, and in this run's terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optimize.judge.gates.evidence import Evidence, Stored
+from optimize.judge.kit import Examples, Kit, KitError
+from optimize.judge.records import (
+    BaselineFacts,
+    Fingerprint,
+    Mode,
+    Predictions,
+    Report,
+    VariantFacts,
+)
+from optimize.judge.statistics.accuracy import label_changes
+from optimize.settings.gates import BASELINE
+
+
+@dataclass(frozen=True)
+class HeldAgainst:
+    """The baseline of a run.
+
+    Attributes:
+        source: what it is, for the report.
+        report: a stored report; without one, the kit holds the variant ``baseline``.
+    """
+
+    source: str
+    report: Report | None = None
+
+    def stored(self, fingerprint: Fingerprint, mode: Mode) -> Stored | None:
+        """The stored report, and what is not as in this run; ``None`` where there is none."""
+        if self.report is None:
+            return None
+        unlike = fingerprint.differences(self.report.fingerprint)
+        if self.report.mode != mode:
+            unlike.append(f"mode: {self.report.mode} → {mode}")
+        return Stored(self.report, tuple(unlike))
+
+    def facts(
+        self, candidate: str, examples: Examples, evidence: Evidence, kit: Kit
+    ) -> BaselineFacts:
+        """The baseline for a report, with the texts whose label changed.
+
+        Args:
+            candidate: the variant that is held against it.
+            examples: of the judged split.
+            evidence: of this run.
+            kit: has the names of the labels.
+        """
+        before = evidence.predictions.get(BASELINE)
+        after = evidence.predictions.get(candidate)
+        names = kit.label_sets.names
+        return BaselineFacts(
+            source=self.source,
+            kind="bundle" if self.report is None else "report",
+            model_sha256=evidence.variants[BASELINE].model_sha256,
+            unlike=evidence.stored.unlike if evidence.stored else (),
+            changes=label_changes(before, after, examples, names) if before and after else (),
+        )
+
+
+def stored_facts(report: Report, candidate: str, kit: Kit, split: str) -> VariantFacts:
+    """The stored candidate, not measurable where it was not judged on these very texts.
+
+    Args:
+        report: the stored one.
+        candidate: the variant that is held against it.
+        kit: of this run.
+        split: that is judged.
+
+    Raises:
+        KitError: the report has no such variant.
+    """
+    facts = report.variants.get(candidate)
+    if facts is None:
+        raise KitError(
+            f"the baseline's report has no variant {candidate!r} (it has "
+            f"{', '.join(report.variants)}); set regression.candidate"
+        )
+    if unknown := sorted(set(report.class_names) - set(kit.manifest.labels)):
+        why = f"its report knows the label {unknown[0]!r}, which the kit has not"
+        return facts.model_copy(update={"missing": why})
+    ours = (split, kit.manifest.inputs.get("data", ""))
+    theirs = (report.split, report.data_digest)
+    if ours == theirs and candidate in report.predictions.get(split, {}):
+        return facts
+    why = f"its report judged other texts ({theirs[0]} of data {theirs[1][:10]}, here {ours[0]}"
+    return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
+
+
+def as_here(answers: Predictions, report: Report, kit: Kit) -> Predictions:
+    """A stored report's answers with this run's ids: a run numbers sets as it meets them."""
+    if report.label_sets is None:
+        return answers
+    names = report.class_names
+    rows = ([names[label] for label in report.label_sets[each]] for each in answers.labels)
+    return answers.model_copy(update={"labels": kit.label_sets.of_names(rows)})
