@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from optimize.escape import for_terminal
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 WHOLE = "build"
+# Where there are no bars: seconds of silence after which the share that is done makes a line.
+FIRST_LINE_S, NEXT_LINE_S = 30.0, 60.0
+
+
+@dataclass
+class _Pace:
+    """Of one name: when its work was first heard of and how far it was, and its last line."""
+
+    began: float
+    done: float
+    told: float
+    lines: int = 0
 
 
 class Teller:
@@ -44,6 +57,7 @@ class Teller:
         self._start = time.monotonic()
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._paces: dict[str, _Pace] = {}
 
     def __enter__(self) -> Teller:
         """Bars from here on, where the stream is a terminal."""
@@ -66,8 +80,9 @@ class Teller:
         if self._quiet or (isinstance(line, Detail) and not self._verbose):
             return
         if self._bars is None:
-            if not (isinstance(line, Progress) and line.passing):
-                print(self._shown(line), file=self._stream, flush=True)
+            told = self._due(line) if isinstance(line, Progress) else line
+            if told:
+                print(self._shown(told), file=self._stream, flush=True)
         elif isinstance(line, Progress):
             self._move(self._bars, line)
         else:
@@ -75,6 +90,19 @@ class Teller:
             if name in self._tasks:
                 self._bars.remove_task(self._tasks.pop(name))
             self._bars.console.print(self._shown(line), markup=False, highlight=False)
+
+    def _due(self, line: Progress) -> str:
+        """The line, where it is more than a bar's or nothing was told for long; else nothing."""
+        now, name = time.monotonic(), line.partition(": ")[0]
+        pace = self._paces.setdefault(name, _Pace(now, line.done, now))
+        silence = FIRST_LINE_S if pace.lines == 0 else NEXT_LINE_S
+        if line.passing and (name == WHOLE or line.done >= 1 or now - pace.told < silence):
+            return ""
+        pace.told, pace.lines = now, pace.lines + 1
+        if not line.passing or line.done <= pace.done:
+            return line
+        left = (now - pace.began) * (1 - line.done) / (line.done - pace.done)
+        return f"{line}, about {left:.0f} s left"
 
     def _shown(self, line: str) -> str:
         told = f"{self._indent}{time.monotonic() - self._start:5.0f} s  {for_terminal(line)}"

@@ -12,7 +12,7 @@ class Progress(str):
 
     Attributes:
         done: share of the work, 0 to 1.
-        passing: it is for a bar alone; where there is none, it is not shown.
+        passing: it is for a bar; where there is none, it is shown now and then.
     """
 
     done: float

@@ -49,6 +49,28 @@ def test_what_is_for_a_bar_alone_makes_no_line():
     assert told(Progress("teacher: step 3", 0.1, passing=True)) == []
 
 
+def test_without_bars_a_long_silence_ends_with_the_time_that_is_left(monkeypatch):
+    """A log of CI: a line after half a minute, then one a minute, each with an estimate."""
+    clock = [100.0]
+    monkeypatch.setattr("optimize.telling.time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    tell = Teller(stream)
+    for second in range(201):
+        clock[0] = 100.0 + second
+        tell(Progress(f"student: step {second} of 400", second / 400, passing=True))
+        tell(Progress("build: 1 of 9 stages built", 0.1, passing=True))
+    found = stream.getvalue().splitlines()
+    assert [re.sub(r"^ +\d+ s  ", "", line) for line in found] == [
+        "student: step 30 of 400, about 370 s left",
+        "student: step 90 of 400, about 310 s left",
+        "student: step 150 of 400, about 250 s left",
+    ]
+    clock[0] += 59
+    tell(Progress("student: epoch 1 of 2", 0.5))
+    tell(Progress("student: step 201 of 400", 0.5025, passing=True))
+    assert stream.getvalue().splitlines()[3:] == ["  259 s  student: epoch 1 of 2"]
+
+
 @pytest.mark.parametrize(
     ("options", "lines"), [({}, 1), ({"verbose": True}, 2), ({"quiet": True}, 0)]
 )

@@ -75,7 +75,7 @@ class EpochLine(TrainerCallback):
         self._tell = tell
         self._start = time.monotonic()
         self._first_epoch = 0.0
-        self._told, self._words = 0.0, ""
+        self._told, self._score = 0.0, ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -99,11 +99,10 @@ class EpochLine(TrainerCallback):
         left = elapsed / done * (args.num_train_epochs - epoch) if done > 0 else 0.0
         name = str(args.metric_for_best_model)
         score = (metrics or {}).get(f"eval_{name}", float("nan"))
+        self._score = f"validation {name.replace('_', ' ')} {score:.4f}"
         words = (
-            f"epoch {epoch:.0f} of {args.num_train_epochs:.0f}, "
-            f"validation {name.replace('_', ' ')} {score:.4f}, {left:.0f} s left"
+            f"epoch {epoch:.0f} of {args.num_train_epochs:.0f}, {self._score}, {left:.0f} s left"
         )
-        self._words = words
         self._tell(Progress(words, epoch / args.num_train_epochs))
 
     def on_step_end(
@@ -113,5 +112,6 @@ class EpochLine(TrainerCallback):
         now = time.monotonic()
         if state.max_steps > 0 and now > self._told + BAR_EVERY_S:
             self._told = now
-            words = self._words or f"step {state.global_step:,} of {state.max_steps:,}"
+            words = f"step {state.global_step:,} of {state.max_steps:,}"
+            words += f", {self._score}" if self._score else ""
             self._tell(Progress(words, state.global_step / state.max_steps, passing=True))
