@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
@@ -88,17 +88,7 @@ def build_student(
     validation = data.validation
     train_student(distill, pair, training_set, validation, max_length, run, pairs=data.pairs)
     own = {"student": student.model_dump(), "distill": distill.model_dump(exclude={"control"})}
-    save_trained(
-        *pair,
-        result,
-        run.processes,
-        labels=data.label_names,
-        max_length=max_length,
-        problem_type=data.problem_type,
-        text_pair=data.pairs,
-        inputs={"data": data.key_part},
-        recipe=read_manifest(teacher).recipe | own,
-    )
+    _save(pair, result, run, data, max_length, read_manifest(teacher).recipe | own)
 
 
 def build_shape(
@@ -127,6 +117,18 @@ def build_shape(
     """
     learning = Learning(student, DistillSettings(), max_length)
     pair = shaped_student(learning, str(teacher), TransferSet(transfer_set), data, run)
+    own = {"student": student.model_dump()}
+    _save(pair, result, run, data, max_length, read_manifest(teacher).recipe | own)
+
+
+def _save(
+    pair: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    result: Path,
+    run: Run,
+    data: TrainingData,
+    max_length: int,
+    recipe: dict[str, Any],
+) -> None:
     save_trained(
         *pair,
         result,
@@ -136,7 +138,7 @@ def build_shape(
         problem_type=data.problem_type,
         text_pair=data.pairs,
         inputs={"data": data.key_part},
-        recipe=read_manifest(teacher).recipe | {"student": student.model_dump()},
+        recipe=recipe,
     )
 
 
