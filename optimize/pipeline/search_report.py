@@ -149,24 +149,30 @@ def plot(outcome: Outcome, settings: Settings, target: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     with mpl.rc_context({"svg.hashsalt": "optimize", "font.size": 10}):
         figure, axes = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
         front = sorted(outcome.front, key=lambda each: each.size_bytes)
         others = [each for each in outcome.shapes if each.scores and each not in outcome.front]
         axes.plot(*_places(front), "o-", label="front")
-        axes.plot(*_places(others), "o", alpha=0.35, label="other shapes")
-        for shape in front:
+        if others:
+            axes.plot(*_places(others), "o", alpha=0.35, label="other shapes")
+        for number, shape in enumerate(front):
             place = (shape.size_bytes / 1e6, 100 * shape.score)
+            # Below and above in turn: neighbours on the front are often near each other.
+            beside = (4, 6 if number % 2 else -12)
             axes.annotate(f"{shape.name}, {shape.speedup[0]:.0f}×", place, fontsize=8,
-                          xytext=(4, -10), textcoords="offset points")  # fmt: skip
+                          xytext=beside, textcoords="offset points")  # fmt: skip
         axes.plot(*_places([outcome.teacher]), "s", label="teacher, PyTorch")
         for name, (megabytes, accuracy) in settings.search.points.items():
             axes.plot([megabytes], [accuracy], "^", label=name)
         if outcome.linear is not None:
             axes.axhline(100 * outcome.linear, linestyle=":", label="tf-idf", color="grey")
-        axes.set(xscale="log", xlabel="MB, INT8", ylabel="validation, %")
+        axes.set(xscale="log", xlabel="MB", ylabel="validation, %")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend(frameon=False, fontsize=8)
         figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
