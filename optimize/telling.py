@@ -22,11 +22,12 @@ FIRST_LINE_S, NEXT_LINE_S = 30.0, 60.0
 
 @dataclass
 class _Pace:
-    """Of one name: when its work was first heard of and how far it was, and its last line."""
+    """Of one name: when its work began and how far it was then, how far it is, its last line."""
 
     began: float
     done: float
     told: float
+    now: float = 0.0
     lines: int = 0
 
 
@@ -95,6 +96,9 @@ class Teller:
         """The line, where it is more than a bar's or nothing was told for long; else nothing."""
         now, name = time.monotonic(), line.partition(": ")[0]
         pace = self._paces.setdefault(name, _Pace(now, line.done, now))
+        if line.done < pace.now:  # another work of that name
+            pace = self._paces[name] = _Pace(now, line.done, now)
+        pace.now = line.done
         silence = FIRST_LINE_S if pace.lines == 0 else NEXT_LINE_S
         if line.passing and (name == WHOLE or line.done >= 1 or now - pace.told < silence):
             return ""

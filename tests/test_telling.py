@@ -69,6 +69,12 @@ def test_without_bars_a_long_silence_ends_with_the_time_that_is_left(monkeypatch
     tell(Progress("student: epoch 1 of 2", 0.5))
     tell(Progress("student: step 201 of 400", 0.5025, passing=True))
     assert stream.getvalue().splitlines()[3:] == ["  259 s  student: epoch 1 of 2"]
+    for second in range(40):  # a search trains one student after the other
+        clock[0] += 1
+        tell(Progress(f"student: step {second} of 100", second / 100, passing=True))
+    assert stream.getvalue().splitlines()[4:] == [
+        "  290 s  student: step 30 of 100, about 70 s left"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ and a product, and loads in all that are judged.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ ROUNDS = 20
 PREFIX = "four_bits"
 
 
-def with_four_bit_embeddings(model: onnx.ModelProto) -> list[str]:
+def with_four_bit_embeddings(model: onnx.ModelProto, exclude: Sequence[str] = ()) -> list[str]:
     """Replace each table that the tokens' ids look up by codes of four bits a value, in place.
 
     Args:
         model: an fp32 model, fused or not.
+        exclude: names of nodes that stay as they are.
 
     Returns:
         Names of the new nodes; a quantizer is to leave them alone.
@@ -38,11 +40,13 @@ def with_four_bit_embeddings(model: onnx.ModelProto) -> list[str]:
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    found = [node for node in graph.node if _looks_up_tokens(node, stored)]
+    found = [
+        node for node in graph.node if _looks_up_tokens(node, stored) and node.name not in exclude
+    ]
     if not found:
         raise ValueError(
             'quantize.embeddings = "int4": no node of this model looks up a table by the ids of '
-            'its tokens; set quantize.embeddings = "int8"'
+            'its tokens, but for those in quantize.exclude; set quantize.embeddings = "int8"'
         )
     made: list[str] = []
     for place, node in enumerate(found):

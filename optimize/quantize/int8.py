@@ -159,7 +159,7 @@ def four_bit_ort_dynamic(source: Path, target: Path, *, exclude: Sequence[str] =
     """
     model = onnx.load(str(source))
     try:
-        made = with_four_bit_embeddings(model)
+        made = with_four_bit_embeddings(model, exclude)
     except ValueError as error:
         raise QuantizeError(str(error)) from error
     smaller = source.with_name(f"four-bits-{source.name}")

@@ -105,3 +105,13 @@ def test_what_cannot_be_coded_is_refused_with_the_remedy(student, tmp_path):
         )
     with pytest.raises(recipes.SettingsError, match='is for recipe = "ort-dynamic"'):
         recipes.load("sample", None, ['quantize.embeddings="int4"', "quantize.recipe=ort-static"])
+
+
+def test_what_is_to_stay_in_fp32_stays(student, tmp_path):
+    model = onnx.load(str(student / MODEL_NAME))
+    gather = next(n for n in model.graph.node if n.op_type == "Gather" and "input_ids" in n.input)
+    with pytest.raises(QuantizeError, match=r"but for those in quantize\.exclude"):
+        build_int8(
+            tmp_path, Workspace(tmp_path, print), exclude=(gather.name,), embeddings="int4",
+            model=student,
+        )  # fmt: skip
