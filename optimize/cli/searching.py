@@ -70,8 +70,6 @@ def search(arguments: argparse.Namespace) -> int:
 
 def sensitivity(arguments: argparse.Namespace) -> int:
     """Say what each node costs in INT8, and which to leave in fp32."""
-    from dataclasses import asdict
-
     from optimize.pipeline.runner import Build, Runner
     from optimize.quantize.sensitivity import excluded_until, plot, sensitivity, table_of
 
@@ -87,7 +85,7 @@ def sensitivity(arguments: argparse.Namespace) -> int:
         if arguments.until is not None:
             exclude = excluded_until(model, costs, split, arguments.until, tell)
     if arguments.json:
-        print(json.dumps({"nodes": [asdict(cost) for cost in costs], "exclude": exclude}))
+        print(json.dumps({"nodes": [cost._asdict() for cost in costs], "exclude": exclude}))
     else:
         print(table_of(costs))
     if exclude is not None and not arguments.json:

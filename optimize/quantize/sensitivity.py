@@ -7,7 +7,6 @@ By how much the answers move then says which nodes are better left in fp32
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from scipy.special import log_expit, log_softmax
 
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import MODEL_NAME, read_manifest
+from optimize.bundle.node_cost import NodeCost
 from optimize.bundle.session import checked_facts, open_session
 from optimize.data.splits import Split
 from optimize.quantize.int8 import QUANTIZED, ort_dynamic, quantize
@@ -28,25 +28,6 @@ from optimize.workspace import Progress, Tell
 
 TEXTS = 256
 Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class NodeCost:
-    """One node in INT8, all others in fp32.
-
-    Attributes:
-        name: as ``quantize.exclude`` takes it.
-        operator: its type.
-        divergence: mean KL divergence of the answers from the fp32 model's, in nats.
-        changed: texts that are answered otherwise.
-        saved_bytes: that the model is smaller by.
-    """
-
-    name: str
-    operator: str
-    divergence: float
-    changed: int
-    saved_bytes: int
 
 
 def sensitivity(model: Path, texts: Sequence[str], tell: Tell) -> list[NodeCost]:

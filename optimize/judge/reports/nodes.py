@@ -6,34 +6,16 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from optimize.bundle.manifest import StoredError
+from optimize.bundle.node_cost import NodeCost
 from optimize.disk import read_regular
 from optimize.judge.reports.tables import Table
 
 LARGEST_BYTES = 16 << 20
 
 
-class Node(NamedTuple):
-    """One node in INT8, all others in fp32.
-
-    Attributes:
-        name: as ``quantize.exclude`` takes it.
-        operator: its type.
-        divergence: mean KL divergence of the answers from the fp32 model's, in nats.
-        changed: texts that are answered otherwise.
-        saved_bytes: that the model is smaller by.
-    """
-
-    name: str
-    operator: str
-    divergence: float
-    changed: int
-    saved_bytes: int
-
-
-def read_nodes(path: Path) -> list[Node]:
+def read_nodes(path: Path) -> list[NodeCost]:
     """The nodes of a file of `optimize sensitivity --json`, the dearest first.
 
     Raises:
@@ -41,7 +23,7 @@ def read_nodes(path: Path) -> list[Node]:
     """
     try:
         found = json.loads(read_regular(path, LARGEST_BYTES))["nodes"]
-        nodes = [Node(*(row[name] for name in Node._fields)) for row in found]
+        nodes = [NodeCost(*(row[name] for name in NodeCost._fields)) for row in found]
         if not all(map(_whole, nodes)):
             raise ValueError
     except (ValueError, TypeError, LookupError, RecursionError) as error:
@@ -52,14 +34,14 @@ def read_nodes(path: Path) -> list[Node]:
     return sorted(nodes, key=lambda each: -each.divergence)
 
 
-def _whole(node: Node) -> bool:
+def _whole(node: NodeCost) -> bool:
     words = isinstance(node.name, str) and isinstance(node.operator, str)
     counts = all(type(count) is int for count in (node.changed, node.saved_bytes))
     number = type(node.divergence) in (int, float) and math.isfinite(node.divergence)
     return words and counts and number
 
 
-def node_table(nodes: Sequence[Node]) -> Table:
+def node_table(nodes: Sequence[NodeCost]) -> Table:
     """One row a node."""
     head = ["node", "operator", "divergence, nats", "answers changed", "saves"]
     rows = [

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from optimize.bundle.node_cost import NodeCost
 from optimize.escape import lines_for_terminal
 from optimize.judge.records import GateResult, Report
 from optimize.judge.reports import charts
@@ -26,7 +27,7 @@ from optimize.judge.reports.breakdown import (
     pair_of,
     reliability,
 )
-from optimize.judge.reports.nodes import Node, node_table
+from optimize.judge.reports.nodes import node_table
 from optimize.judge.reports.tables import (
     MARKS,
     complaints,
@@ -42,7 +43,7 @@ MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
 
 
-def html(report: Report, earlier: Sequence[Report] = (), nodes: Sequence[Node] = ()) -> str:
+def html(report: Report, earlier: Sequence[Report] = (), nodes: Sequence[NodeCost] = ()) -> str:
     """The page.
 
     Args:
@@ -267,7 +268,7 @@ def _history(report: Report, earlier: Sequence[Report]) -> dict[str, Any]:
     return {"history": found, "history_runs": len(runs)}
 
 
-def _sensitivity(nodes: Sequence[Node]) -> dict[str, Any]:
+def _sensitivity(nodes: Sequence[NodeCost]) -> dict[str, Any]:
     shown = nodes[:MOST_NODES]
     bars = {node.name: max(0.0, node.divergence) for node in shown}
     return {
