@@ -1,5 +1,7 @@
 """A small suite that pytester runs over a canned report: nothing is measured."""
 
+from own_process import run_pytest
+
 RECIPE = """
 [judge]
 variants = ["teacher-torch", "student-int8"]
@@ -13,6 +15,7 @@ min_ratio = 2.0
 """
 GATES = """
 import pytest
+from own_process import run_pytest
 
 @pytest.mark.gates("size", "speedup")
 def test_gate(gate, gate_case):
@@ -43,7 +46,4 @@ def run_suite(pytester, suite, report, *options, recipe=RECIPE, conftest=""):
     pytester.makefile(".toml", recipe=recipe)
     pytester.makepyfile(conftest=CONFTEST + conftest, test_suite=suite)
     (pytester.path / "canned.json").write_text(report.model_dump_json())
-    # The last two take most of a second each time.
-    plugins = ("-p", "optimize.plugin", "-p", "no:hypothesispytest", "-p", "no:anyio")
-    judged = ("--recipe", "recipe.toml", "--kit", "kit")
-    return pytester.runpytest_subprocess(*plugins, *judged, *options)
+    return run_pytest(pytester, "--recipe", "recipe.toml", "--kit", "kit", *options)

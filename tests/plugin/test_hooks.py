@@ -4,6 +4,7 @@ import json
 
 import pytest
 from canned_suite import GATES, RECIPE, TIMES, run_suite
+from own_process import run_pytest
 
 from optimize.plugin.hooks import ReplayClock
 
@@ -79,7 +80,7 @@ def test_gate_that_did_not_run_is_no_pass(run, options):
 
 def test_options_without_a_gate_are_refused(pytester):
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest_subprocess("-p", "optimize.plugin", "--quick")
+    result = run_pytest(pytester, "--quick")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no gate was collected*"])
 
@@ -87,7 +88,7 @@ def test_options_without_a_gate_are_refused(pytester):
 def test_misspelt_gate_is_refused(pytester):
     pytester.makefile(".toml", recipe=RECIPE.replace("min_ratio", "min_ration"))
     pytester.makepyfile(test_suite=SUITE)
-    result = pytester.runpytest_subprocess("-p", "optimize.plugin", "--recipe", "recipe.toml")
+    result = run_pytest(pytester, "--recipe", "recipe.toml")
     assert result.ret != 0
     assert "min_ration" in result.stdout.str() + result.stderr.str()
 
@@ -124,4 +125,4 @@ def test_a_suite_may_use_our_names_for_its_own(pytester):
             assert (variant, workload) == (1, 2)
         """
     )
-    assert pytester.runpytest_subprocess("-p", "optimize.plugin").ret == 0
+    assert run_pytest(pytester).ret == 0

@@ -1,6 +1,7 @@
 """A marker's word that the suite does not know would turn a gate off: it is refused."""
 
 import pytest
+from own_process import run_pytest
 
 from optimize.plugin.markers import KINDS
 
@@ -30,7 +31,7 @@ def test_it({fixture}):
 )
 def test_an_unknown_word_is_a_mistake_of_usage(pytester, mark, fixture, words):
     pytester.makepyfile(test_suite=SUITE.format(mark=mark, fixture=fixture))
-    result = pytester.runpytest_subprocess("-p", "optimize.plugin", "--collect-only")
+    result = run_pytest(pytester, "--collect-only")
     assert result.ret != 0
     assert words in result.stdout.str() + result.stderr.str()
 

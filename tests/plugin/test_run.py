@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from own_process import run_pytest
 
 from optimize import settings
 from optimize.judge.kit import read_kit
@@ -51,9 +52,9 @@ max_peak_mib = 1e6
 GATES = 7
 CONFTEST = """
 from pathlib import Path
-import optimize.judge.run
+import optimize.judge.request
 from optimize.judge.stored import read_report
-optimize.judge.run.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
+optimize.judge.request.judge = lambda *_: read_report(Path(__file__).with_name("canned.json"))
 """
 
 
@@ -95,11 +96,8 @@ def run(pytester, tiny_kit, measured):
         (pytester.path / "canned.json").write_text(report.model_dump_json())
         # With `=`: pytest would take a lone path for an argument and move its rootdir.
         judged = (f"--kit={tiny_kit}", "--recipe=gates.toml", "--quick")
-        # The last two take most of a second each time.
-        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")
-        return pytester.runpytest_subprocess(
-            "-p", "optimize.plugin", *without, "benchmarks", *judged, *options
-        )
+        without = ("-p", "no:cacheprovider")
+        return run_pytest(pytester, *without, "benchmarks", *judged, *options)
 
     return go
 

@@ -2,6 +2,7 @@
 
 import pytest
 from canned_suite import GATES, RECIPE, TIMES, run_suite
+from own_process import run_pytest
 
 pytest_plugins = "pytester"
 
@@ -160,7 +161,7 @@ def test_a_fixture_of_the_same_name_judges_nothing(pytester):
             assert report == 7
         """
     )
-    done = pytester.runpytest_subprocess("-p", "optimize.plugin", "-p", "no:hypothesispytest")
+    done = run_pytest(pytester)
     assert done.ret == 0
     assert "nothing was measured" not in done.stdout.str()
 
@@ -168,5 +169,5 @@ def test_a_fixture_of_the_same_name_judges_nothing(pytester):
 def test_a_fixture_of_that_name_in_a_conftest_turns_nothing_off(pytester):
     pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef report():\n    return 7\n")
     pytester.makepyfile("def test_own(report):\n    assert report == 7\n")
-    done = pytester.runpytest_subprocess("-p", "optimize.plugin", "-p", "no:hypothesispytest")
+    done = run_pytest(pytester)
     assert done.ret != 0
