@@ -117,6 +117,11 @@ class JudgedRun:
         own = request.recipe or settings_module.has_project_settings(request.project)
         return request.kit is not None and not own
 
+    @property
+    def source(self) -> str:
+        """Where the settings came from, in words."""
+        return self._plain[1]
+
     def check(self) -> None:
         """Refuse what can be refused before anything is built or measured.
 

@@ -47,6 +47,11 @@ class Judging:
         """Variants that this run times."""
         return self._asked(lambda run: run.timed_variants)
 
+    @property
+    def source(self) -> str:
+        """Where the settings came from, in words."""
+        return self._asked(lambda run: run.source)
+
     def _asked(self, question: Callable[[JudgedRun], Answer]) -> Answer:
         """What the options say; where they cannot be followed, that is a mistake of usage."""
         if self._run is None:

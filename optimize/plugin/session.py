@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from optimize.escape import for_terminal
 from optimize.plugin.run import Judging
 from optimize.settings.gates import gate_name
 from optimize.settings.recipe import Settings
@@ -109,6 +110,15 @@ class Session:
             self.asked = set(gate_cases(self.judging.settings))
         if not session.testsfailed:  # else pytest tells which file it could not collect
             self._refuse_what_would_be_silent()
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Whose gates they are and what they judge, since a project's own win over a kit's."""
+        if not self._judges:
+            return []
+        kit = self.config.getoption("kit")
+        what = "the kit that they describe" if kit is None else f"kit {kit}"
+        told = f"{len(self.asked)} gates of {self.judging.source}; judged: {what}"
+        return [for_terminal(told)]
 
     def _refuse_what_would_be_silent(self) -> None:
         """Options under which gates would quietly not run, and a run that is in vain."""

@@ -109,6 +109,11 @@ def test_replay_clock_reads_back_exactly():
     assert [clock() for _ in range(4)] == [0.0, 0.1, 0.0, 0.7]
 
 
+def test_whose_gates_they_are_is_told_before_anything_is_measured(run):
+    told = ["collected * items", "2 gates of recipe recipe.toml; judged: kit kit"]
+    run("pass").stdout.fnmatch_lines(told)
+
+
 def test_out_writes_json_and_markdown(run, pytester):
     run("fail", "--out", "report")
     assert json.loads((pytester.path / "report" / "report.json").read_text())["mode"] == "quick"

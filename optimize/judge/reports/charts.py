@@ -144,13 +144,14 @@ def bubbles(points: Sequence[Bubble], x_unit: str, y_unit: str) -> str:
             _text(LEFT - 10, y(tick) + 4, f"{tick:g} {y_unit}", "end"),
         ]
     largest = max(p.area for p in points)
+    circles = [
+        _Circle(p.name, axis.x(p.x), y(p.y), 5 + 24 * math.sqrt(p.area / largest))
+        # The largest first, so that a small one is not covered; names last, so that none is.
+        for p in sorted(points, key=lambda p: -p.area)
+    ]
+    parts += [_circle(c.x, c.y, c.radius, "bubble") for c in circles]
     placed: list[_Box] = []
-    # The largest first, so that a small one is not covered.
-    for point in sorted(points, key=lambda p: -p.area):
-        radius = 5 + 24 * math.sqrt(point.area / largest)
-        at = (axis.x(point.x), y(point.y))
-        parts.append(_circle(*at, radius, "bubble"))
-        parts.append(_label(point.name, at, radius, placed))
+    parts += [_label(circle, circles, placed) for circle in reversed(circles)]
     return _figure(height, parts, f"{x_unit} against accuracy; the area is the size")
 
 
@@ -230,6 +231,15 @@ class _LogAxis:
         return inside if len(inside) <= 7 else [t for t in inside if _leading(t) == 1]
 
 
+class _Circle(NamedTuple):
+    """A bubble as it is drawn."""
+
+    name: str
+    x: float
+    y: float
+    radius: float
+
+
 class _Box(NamedTuple):
     """Where a label lies."""
 
@@ -241,20 +251,32 @@ class _Box(NamedTuple):
         apart = self.right < other.left or other.right < self.left
         return not apart and abs(self.middle - other.middle) < LINE
 
+    def meets(self, circle: _Circle) -> bool:
+        nearest = min(max(circle.x, self.left), self.right)
+        # A text stands on its line: most of it is above.
+        across = self.middle - LINE / 3 - circle.y
+        return math.hypot(nearest - circle.x, across) < circle.radius + LINE / 3
 
-def _label(name: str, at: tuple[float, float], radius: float, placed: list[_Box]) -> str:
-    """A name beside its bubble, at the first of several places where no other name is."""
-    x, y = at
-    wide = CHARACTER * len(name)
-    for rise in (0.0, -LINE, LINE, -2 * LINE, 2 * LINE):
+
+def _label(circle: _Circle, circles: Sequence[_Circle], placed: list[_Box]) -> str:
+    """A name beside its bubble, clear of other names and, where there is such a place, bubbles."""
+    free = [box for box in _places(circle) if not any(map(box.overlaps, placed))]
+    clear = [box for box in free if not any(map(box.meets, circles))]
+    below = circle.y + circle.radius + LINE
+    half = CHARACTER * len(circle.name) / 2
+    box = (clear or free or [_Box(circle.x - half, circle.x + half, below)])[0]
+    placed.append(box)
+    return _text(box.left, box.middle, circle.name, "start")
+
+
+def _places(circle: _Circle) -> Iterable[_Box]:
+    wide, aside = CHARACTER * len(circle.name), circle.radius + 5
+    for rise in (0.0, -LINE, LINE, -2 * LINE, 2 * LINE, -3 * LINE, 3 * LINE):
         for left in (False, True):
-            start = x - radius - 5 - wide if left else x + radius + 5
-            box = _Box(start, start + wide, y + 4 + rise)
-            inside = box.left > LEFT and box.right < WIDTH
-            if inside and not any(map(box.overlaps, placed)):
-                placed.append(box)
-                return _text(box.left, box.middle, name, "start")
-    return _text(x, y + radius + LINE, name, "middle")
+            start = circle.x - aside - wide if left else circle.x + aside
+            box = _Box(start, start + wide, circle.y + 4 + rise)
+            if box.left > LEFT and box.right < WIDTH:
+                yield box
 
 
 def _leading(value: float) -> int:
