@@ -7,19 +7,19 @@ Language Models via Pruning and Knowledge Distillation", section 2.2, with the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from optimize.models.encoder import StudentError, layer_stack
-from optimize.models.inputs import tokenizer_inputs
+from optimize.models.observe import observed
 
 # Names of the two matrices in the families' layers, and of the width in their configurations.
 WIDENING = ("intermediate.dense", "ffn.lin1")
 NARROWING = ("output.dense", "ffn.lin2")
 WIDTH_KEYS = ("intermediate_size", "hidden_dim")
-TEXTS, BATCH = 512, 32
 
 
 def narrow_feed_forward(
@@ -53,11 +53,8 @@ def narrow_feed_forward(
         raise StudentError(
             f"student.feed_forward = {width}, but the model's layers have {before}; ask for fewer"
         )
-    inputs = [
-        tokenizer_inputs(texts[start : start + BATCH], pairs=text_pairs)
-        for start in range(0, len(texts[:TEXTS]), BATCH)
-    ]
-    said = _activations(model, tokenizer, inputs, pairs, max_length)
+    seen = observed(model, tokenizer, texts, max_length, text_pairs=text_pairs)
+    said = _activations(seen, [narrowing for _, narrowing in pairs])
     for (widening, narrowing), activation in zip(pairs, said, strict=True):
         importance = activation * narrowing.weight.norm(dim=0)
         kept = importance.topk(width).indices.sort().values
@@ -69,57 +66,40 @@ def narrow_feed_forward(
     return before
 
 
-def _named(layer: torch.nn.Module, names: Sequence[str]) -> torch.nn.Linear:
+def _named(layer: nn.Module, names: Sequence[str]) -> nn.Linear:
     for name in names:
         module: object = layer
         for part in name.split("."):
             module = getattr(module, part, None)
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, nn.Linear):
             return module
     raise StudentError(
         f"student.feed_forward: a {type(layer).__name__} has no {' or '.join(names)}; leave it out"
     )
 
 
-def _activations(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    inputs: Sequence[tuple[list[str], ...]],
-    pairs: Sequence[tuple[torch.nn.Linear, torch.nn.Linear]],
-    max_length: int,
-) -> list[torch.Tensor]:
-    """Mean size of each neuron's activation over all tokens, a vector a layer."""
-    sums = [torch.zeros(narrowing.in_features) for _, narrowing in pairs]
-    count = 0
-    mask = torch.empty(0)
+def _activations(seen: Iterator[Tensor], narrowing: Sequence[nn.Linear]) -> list[Tensor]:
+    """Mean size of what each matrix reads over all real tokens, a vector a matrix."""
+    latest: dict[nn.Linear, Tensor] = {}
 
-    def reader(place: int) -> torch.utils.hooks.RemovableHandle:
-        def read(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            sums[place] += (inputs[0].abs() * mask[..., None]).sum(dim=(0, 1))
+    def read(matrix: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+        latest[matrix] = inputs[0]
 
-        return pairs[place][1].register_forward_pre_hook(read)
-
-    handles = [reader(place) for place in range(len(pairs))]
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for each in inputs:
-            batch = tokenizer(
-                *each, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-            )
-            mask = batch["attention_mask"].float()
-            model(**batch)
-            count += int(mask.sum())
-    model.train(training)
+    handles = [matrix.register_forward_pre_hook(read) for matrix in narrowing]
+    sums, count = {matrix: torch.zeros(matrix.in_features) for matrix in narrowing}, 0
+    for mask in seen:
+        count += int(mask.sum())
+        for matrix, said in latest.items():
+            sums[matrix] += said[mask].abs().sum(dim=0)
     for handle in handles:
         handle.remove()
-    return [total / max(1, count) for total in sums]
+    return [sums[matrix] / max(1, count) for matrix in narrowing]
 
 
-def _keep(linear: torch.nn.Linear, kept: torch.Tensor, dimension: int) -> None:
+def _keep(linear: nn.Linear, kept: Tensor, dimension: int) -> None:
     """Rows (0) or columns (1) of a matrix."""
     with torch.no_grad():
-        linear.weight = torch.nn.Parameter(linear.weight.index_select(dimension, kept).clone())
+        linear.weight = nn.Parameter(linear.weight.index_select(dimension, kept).clone())
         if dimension == 0 and linear.bias is not None:
-            linear.bias = torch.nn.Parameter(linear.bias[kept].clone())
+            linear.bias = nn.Parameter(linear.bias[kept].clone())
     linear.out_features, linear.in_features = linear.weight.shape

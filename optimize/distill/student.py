@@ -18,6 +18,7 @@ from optimize.distill.feed_forward import narrow_feed_forward
 from optimize.distill.static import static_student
 from optimize.distill.trainer import train_student
 from optimize.distill.vocabulary import prune_vocabulary
+from optimize.distill.width import narrow_width
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.models.encoder import classification_head, keep_layers, parameter_count, set_dropout
 from optimize.models.mean_pooled_bert import mean_pooled
@@ -30,7 +31,7 @@ from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import tokenise_once
 
 # Of a static student, where its settings say nothing.
-STATIC_DROPOUT = 0.1
+STATIC_DROPOUT, STATIC_WIDTH = 0.1, 256
 
 
 class Learning(NamedTuple):
@@ -159,7 +160,8 @@ def shaped_student(
     shrink(pair, learning, texts, data, run)
     if student.shape == "static":
         dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
-        pair = (static_student(*pair, texts.texts(), student.width, dropout), pair[1])
+        width = student.width or STATIC_WIDTH
+        pair = (static_student(*pair, texts.texts(), width, dropout), pair[1])
     run.tell(f"{parameter_count(pair[0]):,} parameters")
     return pair
 
@@ -196,6 +198,14 @@ def shrink(
             text_pairs=data.pairs,
         )  # fmt: skip
         run.tell(f"{asked.feed_forward:,} of {before:,} neurons of each feed-forward kept")
+    if asked.width is not None and asked.shape == "encoder":
+        share = narrow_width(
+            model, tokenizer, data.train.texts, asked.width, learning.max_length,
+            text_pairs=data.pairs,
+        )  # fmt: skip
+        run.tell(
+            f"hidden states of {asked.width:,} values keep {100 * share:.1f} % of their variance"
+        )
 
 
 def labels_alone(distill: DistillSettings, labelled: int, texts: int) -> DistillSettings:

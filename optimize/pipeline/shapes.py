@@ -91,13 +91,16 @@ def shapes_of(settings: Settings) -> list[Shape]:
         asked.layers or (own.layers,),
         asked.vocabulary or (own.vocabulary,),
         asked.feed_forward or (own.feed_forward,),
+        asked.width or (own.width if own.shape == "encoder" else None,),
     )
     found = []
-    for layers, vocabulary, feed_forward in grid:
-        student = {"layers": layers, "vocabulary": vocabulary, "feed_forward": feed_forward}
+    names = ("layers", "vocabulary", "feed_forward", "width")
+    for layers, vocabulary, feed_forward, width in grid:
+        student = dict(zip(names, (layers, vocabulary, feed_forward, width), strict=True))
         words = [f"{_count(layers)} layers"]
         words += [f"{vocabulary:,} tokens"] if vocabulary else []
         words += [f"feed-forward {feed_forward:,}"] if feed_forward else []
+        words += [f"{width:,} wide"] if width else []
         found.append(Shape(", ".join(words), {"shape": "encoder", **student}))
     whole = {"shape": "static", "layers": None, "feed_forward": None}
     found += [

@@ -24,9 +24,10 @@ class SearchSettings(Section):
 
     Attributes:
         layers: as ``student.layers``: numbers, lists, or "all"; the recipe's own when empty, and
-            likewise the next two.
+            likewise the next three.
         vocabulary: as ``student.vocabulary``; "all" keeps every token.
         feed_forward: as ``student.feed_forward``; "all" keeps every neuron.
+        width: as ``student.width``; "all" keeps the hidden states as they are.
         static_widths: widths of static students.
         rungs: shares of the recipe's epochs that the shapes learn for, in turn; the last is 1.
         keep: share of the shapes that go on to the next rung, beside those on the front.
@@ -37,6 +38,7 @@ class SearchSettings(Section):
     layers: tuple[Annotated[Layers, OrAll], ...] = (2, 3, 4)
     vocabulary: tuple[Annotated[int | None, OrAll], ...] = ()
     feed_forward: tuple[Annotated[int | None, OrAll], ...] = ()
+    width: tuple[Annotated[int | None, OrAll], ...] = ()
     static_widths: tuple[int, ...] = ()
     rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.34, 1.0), min_length=1

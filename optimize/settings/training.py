@@ -88,7 +88,8 @@ class StudentSettings(Section):
             most; all when absent.
         feed_forward: neurons to keep in each feed-forward layer; all when absent.
         shape: ``encoder``, or ``static``: a vector for each token, their mean, and two layers.
-        width: of a static student's vectors.
+        width: of the vectors: those of a static student, 256 when absent, or an encoder's hidden
+            states, which are projected, with as many fewer heads; all of them when absent.
     """
 
     checkpoint: str = "teacher"
@@ -100,7 +101,7 @@ class StudentSettings(Section):
     vocabulary: Annotated[int | None, Field(ge=64), BeforeValidator(_all_is_none)] = None
     feed_forward: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
     shape: Literal["encoder", "static"] = "encoder"
-    width: int = Field(default=256, ge=8)
+    width: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
 
 
 AugmentKind = Literal["drop", "swap", "within", "across", "replace"]

@@ -187,7 +187,18 @@ def test_what_the_search_does_not_name_is_as_the_recipe_has_it(tiny_recipe):
     (shape,) = shapes_of(settings.parse(table, "test"))
     assert shape.student == {
         "shape": "encoder", "layers": 2, "vocabulary": 90, "feed_forward": None,
+        "width": None,
     }  # fmt: skip
+
+
+def test_every_width_is_a_shape_and_a_static_one_has_its_own(tiny_recipe):
+    search = {"layers": [1], "width": ["all", 16], "static_widths": [8]}
+    table = {"student": {"vocabulary": 90}, "search": search}
+    shapes = shapes_of(settings.parse(table, "test"))
+    assert [shape.name for shape in shapes] == [
+        "1 layers, 90 tokens", "1 layers, 90 tokens, 16 wide", "static, 8 wide",
+    ]  # fmt: skip
+    assert [shape.student["width"] for shape in shapes] == [None, 16, 8]
 
 
 @pytest.mark.parametrize("rungs", [[], [0.5], [1.0, 0.5], [0.5, 0.5, 1.0], [0.0, 1.0]])
