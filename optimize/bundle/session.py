@@ -44,15 +44,17 @@ def checked_facts(model: bytes, folder: Path) -> OnnxFacts:
     return facts
 
 
-def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> Any:
-    """An inference session on the CPU; ``threads`` 0 leaves the count to onnxruntime.
+def open_session(
+    model: bytes, threads: int, folder: Path, facts: OnnxFacts, *, guarded: bool | None = None
+) -> Any:
+    """An inference session on the CPU, as :func:`session_options` says.
 
     Raises:
         BundleError: this onnxruntime cannot load the model; where that is too old, says which can.
     """
     import onnxruntime as ort
 
-    options = session_options(threads)
+    options = session_options(threads, guarded=guarded)
     try:
         with TemporaryDirectory(prefix="optimize-") as nothing:
             # Were a tensor kept elsewhere after all, it would be looked for here, in vain.
@@ -70,15 +72,21 @@ def open_session(model: bytes, threads: int, folder: Path, facts: OnnxFacts) -> 
         ) from error
 
 
-def session_options(threads: int) -> Any:
-    """How every session runs; ``threads`` 0 leaves the count to onnxruntime."""
+def session_options(threads: int, *, guarded: bool | None = None) -> Any:
+    """How every session runs.
+
+    Args:
+        threads: 0 leaves the count to onnxruntime.
+        guarded: whether to ask for 8-bit kernels that cannot saturate; where this CPU needs them,
+            when ``None``.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    if not multiplies_u8s8_exactly():
+    if not multiplies_u8s8_exactly() if guarded is None else guarded:
         # Without VNNI, U8S8 kernels saturate; this keeps one answer on every x86-64 CPU
         # (onnxruntime issues 5849, 6004). With VNNI it would only take the kernels away that
         # use it: 2.9 times the time at batch 32 here.

@@ -41,8 +41,9 @@ def checks_of(outcome: Outcome) -> str:
         return ""
     rows = [
         ["shape", "in integers", "in fp32", "as its fp32", "largest gap of a logit",
-         "same in batches of 32", "onnxruntime from", "bytes"],
-        ["---"] * 8,
+         "same in batches of 32", "pairs that could saturate without VNNI",
+         "gap of a logit under kernels that cannot", "onnxruntime from", "bytes"],
+        ["---"] * 10,
     ]  # fmt: skip
     for name, found in outcome.checks.items():
         most = list(found.bytes_by_operator.items())[:SHOWN_OPERATORS]
@@ -55,6 +56,8 @@ def checks_of(outcome: Outcome) -> str:
                 f"{100 * found.agreement:.1f} %",
                 f"{found.logit_gap:.2f}",
                 f"{100 * found.stays_in_batches:.1f} %",
+                f"{100 * found.overflowing:.2f} %",
+                f"{found.guarded_gap:.4f}",
                 found.onnxruntime,
                 shares,
             ]

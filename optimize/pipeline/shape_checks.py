@@ -13,6 +13,7 @@ from optimize.bundle.folder import MODEL_NAME
 from optimize.bundle.onnx_header import read_facts
 from optimize.bundle.session import oldest_onnxruntime
 from optimize.data.splits import Split
+from optimize.pipeline.saturation import Guarded, overflowing_pairs
 
 # Validation texts that are asked.
 TEXTS = 1000
@@ -38,6 +39,8 @@ class Checks:
         agreement: share of validation texts that it answers as its own fp32 model does.
         logit_gap: largest difference of a logit from the fp32 model's.
         stays_in_batches: share of validation texts whose answer is the same in batches of 32.
+        overflowing: share of neighbouring weights that could saturate without VNNI.
+        guarded_gap: largest difference of a logit under the kernels that then are asked for.
         onnxruntime: oldest minor version that loads it, by opset and IR version.
     """
 
@@ -47,6 +50,8 @@ class Checks:
     agreement: float
     logit_gap: float
     stays_in_batches: float
+    overflowing: float
+    guarded_gap: float
     onnxruntime: str
 
 
@@ -66,6 +71,7 @@ def checked(int8: Path, fp32: Path, validation: Split) -> Checks:
     ours = Classifier(int8)
     alone, together = (ours.logits(texts, batch_size=size) for size in (1, BATCH))
     plain = Classifier(fp32).logits(texts, batch_size=BATCH)
+    guarded = Guarded(int8).logits(texts, batch_size=1)
     return Checks(
         bytes_by_operator=facts.bytes_by_operator,
         integer=integer,
@@ -73,6 +79,8 @@ def checked(int8: Path, fp32: Path, validation: Split) -> Checks:
         agreement=float((alone.argmax(axis=1) == plain.argmax(axis=1)).mean()),
         logit_gap=float(np.abs(alone - plain).max()),
         stays_in_batches=float((alone.argmax(axis=1) == together.argmax(axis=1)).mean()),
+        overflowing=overflowing_pairs(int8 / MODEL_NAME),
+        guarded_gap=float(np.abs(alone - guarded).max()),
         onnxruntime="unknown" if oldest is None else ".".join(map(str, oldest)),
     )
 

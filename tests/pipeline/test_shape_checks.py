@@ -71,5 +71,6 @@ def test_answers_that_hang_on_their_batch_are_counted(tiny_kit, validation, monk
             return rows
 
     monkeypatch.setattr(shape_checks, "Classifier", Fickle)
+    monkeypatch.setattr(shape_checks, "Guarded", Fickle)
     found = checked(tiny_kit / "student-int8", tiny_kit / "student-onnx", validation)
     assert (found.stays_in_batches, found.agreement, found.logit_gap) == (0.0, 0.0, 1.0)
