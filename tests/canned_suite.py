@@ -37,7 +37,7 @@ optimize.judge.request.judge = lambda *_: read_report(
     pathlib.Path(__file__).parent / "canned.json"
 )
 optimize.judge.request.read_kit = lambda folder: types.SimpleNamespace(trusting=lambda own: None)
-optimize.judge.request.check_texts = lambda kit, settings: None
+optimize.judge.request.check_kit = lambda kit, settings: None
 """
 
 

@@ -19,6 +19,32 @@ class RepeatedTextsWarning(UserWarning):
     """Texts of the judged split are there more than once."""
 
 
+def check_kit(kit: Kit, settings: Settings) -> None:
+    """Refuse a kit that cannot decide a gate: :func:`check_variants`, then :func:`check_texts`.
+
+    Raises:
+        KitError: it lacks a variant, or has too few texts for a margin.
+    """
+    check_variants(kit, settings)
+    check_texts(kit, settings)
+
+
+def check_variants(kit: Kit, settings: Settings) -> None:
+    """Refuse a gate on a variant that the kit has never had, before minutes are measured in vain.
+
+    Raises:
+        KitError: names the gate, the variant, and those that there are.
+    """
+    for name, gate in settings.active_gates.items():
+        for variant in gate.variants:
+            if variant != BASELINE and variant not in kit.variants:
+                raise KitError(
+                    f"gates.{name} is on the variant {variant!r}, and the kit {kit.folder} holds "
+                    f"{', '.join(kit.variants)}. Build a kit with these settings, or let them do "
+                    f"without: judge.drop_gates = [{name!r}]"
+                )
+
+
 def check_texts(kit: Kit, settings: Settings) -> None:
     """Refuse a split whose texts are too few for a margin, even if no answer were to differ.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from optimize import settings as settings_module
 from optimize.judge import baseline as baseline_module
 from optimize.judge.baseline import Baseline
-from optimize.judge.checks import check_texts
+from optimize.judge.checks import check_kit
 from optimize.judge.duet import interpreter_names
 from optimize.judge.kit import Kit, read_kit
 from optimize.judge.records import Mode, Report
@@ -132,7 +132,7 @@ class JudgedRun:
         """
         settings = self.settings
         if self.request.kit is not None:
-            check_texts(read_kit(self.request.kit), settings)
+            check_kit(read_kit(self.request.kit), settings)
 
     def judge(self, tell: Tell) -> tuple[Kit, Report]:
         """Build or read the kit, measure, decide.

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from optimize import __version__
 from optimize.bundle.texts import shown
 from optimize.judge.answers import Answers
-from optimize.judge.checks import check_texts
+from optimize.judge.checks import check_kit
 from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Evidence
@@ -66,10 +66,10 @@ def judge(
         against: the baseline, where there is one.
 
     Raises:
-        KitError: its texts cannot decide a gate; see :func:`optimize.judge.checks.check_texts`.
+        KitError: it cannot decide a gate; see :func:`optimize.judge.checks.check_kit`.
         WorkerError: a variant could not be run.
     """
-    check_texts(kit, settings)
+    check_kit(kit, settings)
     _check_measurable(kit, settings)
     return _Run(kit, settings, source, mode, tell, against).report()
 

@@ -27,7 +27,7 @@ from optimize.settings.recipe import Settings
 
 # Lines of TOML, each with what was seen.
 Lines = list[tuple[str, str]]
-BASE = "base"
+BASE = "sample"
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 OUT_OF_SCOPE = ("oos", "out_of_scope", "out-of-scope", "out of scope", "none", "other", "unknown")
 MARGINS_PP = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

@@ -8,7 +8,7 @@ import pytest
 
 from optimize import settings
 from optimize.bundle.manifest import FileEntry
-from optimize.judge.checks import RepeatedTextsWarning, check_texts
+from optimize.judge.checks import RepeatedTextsWarning, check_kit, check_texts
 from optimize.judge.kit import KitError, read_kit
 from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
@@ -102,6 +102,18 @@ def test_one_text_six_hundred_times_cannot_decide(copied):
     kit = with_tests(copied, [{"text": "track my parcel", "label": "track"}] * 600)
     with pytest.raises(KitError, match=r"needs 299 different texts .* 'test' has 1; add texts"):
         check_texts(kit, chosen_with(1.0))
+
+
+@pytest.mark.parametrize("kind", ["size", "accuracy", "speedup"])
+def test_a_gate_on_a_variant_that_is_not_there_is_refused_at_once(tiny_kit, kind):
+    limits = {"size": "min_reduction_pct", "accuracy": "max_drop_pp", "speedup": "min_ratio"}
+    gate = {"kind": kind, "candidate": "small", limits[kind]: 50.0}
+    table = {"variants": {"small": {"model": "small"}}, "gates": {"mine": gate}}
+    words = (
+        r"gates\.mine is on the variant 'small', and the kit .* holds teacher-torch, .*drop_gates"
+    )
+    with pytest.raises(KitError, match=words):
+        check_kit(read_kit(tiny_kit), settings.parse(table, "test"))
 
 
 def test_repeated_texts_are_warned_of_with_what_counts(copied):

@@ -53,7 +53,7 @@ def stages_of(folders, splits, *changes):
         f"teacher.checkpoint={folders / 'teacher'}",
         f"generate.checkpoint={folders / 'writer'}",
     ]
-    chosen, _ = settings.load("base", None, [*checkpoints, *EVERY_STAGE, *changes])
+    chosen, _ = settings.load("sample", None, [*checkpoints, *EVERY_STAGE, *changes])
     return graph(chosen, splits)
 
 

@@ -129,11 +129,12 @@ def rule(gate: GateTable, question: Question, seen: Evidence) -> Finding:
 
 
 def _unmeasurable(name: str, gate: Gate, evidence: Evidence) -> Finding | None:
-    """A failure where a variant was not run; sizes and entries are read off files."""
-    if isinstance(gate, SizeGate | EntriesGate):
-        return None
+    """A failure where a variant is not there, or was not run; some gates read files alone."""
+    of_files = isinstance(gate, SizeGate | EntriesGate)
     for variant in gate.variants:
         facts = evidence.variants.get(variant)
+        if facts is not None and of_files:
+            continue
         why = "the kit does not hold it" if facts is None else facts.missing
         if why is not None:
             remedy = (

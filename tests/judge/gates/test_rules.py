@@ -159,6 +159,16 @@ def test_what_cannot_be_trusted_never_passes(change):
     assert results(**change)[gate].verdict != "pass"
 
 
+def test_every_gate_on_a_variant_that_the_kit_never_had_fails():
+    table = {"variants": {"small": {"model": "small"}}, "judge": {"workloads": {"typical": {}}}}
+    table["gates"] = {name: gate | {"candidate": "small"} for name, gate in GATES.items()}
+    decided = decide_all(parse(table, "test").gates, evidence(), ("typical",))
+    assert {result.verdict for result in decided} == {"fail"}
+    assert {result.reason for result in decided} == {
+        "small is not measurable: the kit does not hold it"
+    }
+
+
 def test_a_missing_variant_fails_with_the_way_out():
     result = results(missing="needs torch, not installed here")["accuracy"]
     assert result.verdict == "fail"
