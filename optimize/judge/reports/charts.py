@@ -270,13 +270,18 @@ def _label(circle: _Circle, circles: Sequence[_Circle], placed: list[_Box]) -> s
 
 
 def _places(circle: _Circle) -> Iterable[_Box]:
+    """To its right or left, above or below; last, above and below to one side."""
     wide, aside = CHARACTER * len(circle.name), circle.radius + 5
-    for rise in (0.0, -LINE, LINE, -2 * LINE, 2 * LINE, -3 * LINE, 3 * LINE):
-        for left in (False, True):
-            start = circle.x - aside - wide if left else circle.x + aside
-            box = _Box(start, start + wide, circle.y + 4 + rise)
-            if box.left > LEFT and box.right < WIDTH:
-                yield box
+    right, left = circle.x + aside, circle.x - aside - wide
+    middle = min(max(circle.x - wide / 2, LEFT + 1), WIDTH - wide - 1)
+    over = circle.radius + LINE
+    places = [(right, 0.0), (left, 0.0), (middle, 2 - over), (middle, over)]
+    for rise in (LINE, 2 * LINE, 3 * LINE):
+        places += [(right, -rise), (left, -rise), (right, rise), (left, rise)]
+    for start, rise in places:
+        box = _Box(start, start + wide, circle.y + 4 + rise)
+        if box.left > LEFT and box.right < WIDTH:
+            yield box
 
 
 def _leading(value: float) -> int:
