@@ -2,14 +2,14 @@
 
 All hidden states of a BERT flow along one residual path, so one projection serves them all: their
 first principal components (as in Ashkboos et al. 2024, "SliceGPT", section 3.3, here without the
-rotation of each layer). Each layer norm is fitted anew to what the old one said,
-channel by channel. Of the attention's heads those stay that say most, of their own size (Michel et
-al. 2019, "Are Sixteen Heads Really Better than One?", asks the same of gradients).
+rotation of each layer). Each layer norm is fitted anew to what the old one said, channel by
+channel. Of the attention's heads those stay that say most, of their own size (Michel et al. 2019,
+"Are Sixteen Heads Really Better than One?", asks the same of gradients).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ from transformers import (
 from optimize.models.encoder import StudentError, classification_head
 from optimize.models.mean_pooled_bert import MeanPooledBert
 from optimize.models.observe import observed
+
+# Enough to tell 768 directions apart; of 12 layers of that width they take 1.5 GB.
+TOKENS = 8192
 
 
 def narrow_width(
@@ -100,7 +103,7 @@ class _Seen:
         pooled: what the head's last matrix read, a row a text.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Iterator[Tensor]) -> None:
+    def __init__(self, model: PreTrainedModel, batches: Generator[Tensor]) -> None:
         base: Any = model.base_model
         norms = [base.embeddings.LayerNorm]
         for layer in base.encoder.layer:
@@ -115,11 +118,16 @@ class _Seen:
             found[part].append((read[0], said))
 
         handles = [part.register_forward_hook(note) for part in found]
+        tokens = 0
         for mask in batches:
             for pairs in found.values():
                 read, said = pairs[-1]
                 if read.ndim == 3:  # a state a token; what pads a text is none
                     pairs[-1] = (read[mask], said[mask])
+            tokens += int(mask.sum())
+            if tokens >= TOKENS:
+                break
+        batches.close()
         for handle in handles:
             handle.remove()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def observed(
     max_length: int,
     *,
     text_pairs: bool = False,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor]:
     """Answer the first texts, without dropout or gradients.
 
     Args:
@@ -36,12 +36,14 @@ def observed(
     """
     training = model.training
     model.eval()
-    for start in range(0, len(texts[:TEXTS]), BATCH):
-        inputs = tokenizer_inputs(texts[start : start + BATCH], pairs=text_pairs)
-        batch = tokenizer(
-            *inputs, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-        )
-        with torch.no_grad():
-            model(**batch)
-        yield batch["attention_mask"].bool()
-    model.train(training)
+    try:
+        for start in range(0, len(texts[:TEXTS]), BATCH):
+            inputs = tokenizer_inputs(texts[start : start + BATCH], pairs=text_pairs)
+            batch = tokenizer(
+                *inputs, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+            )
+            with torch.no_grad():
+                model(**batch)
+            yield batch["attention_mask"].bool()
+    finally:  # whoever has seen enough may stop before the last batch
+        model.train(training)

@@ -120,6 +120,17 @@ def test_padding_has_no_say(model, tokenizer, monkeypatch):
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
 
+def test_long_texts_are_read_until_there_are_enough(model, tokenizer, monkeypatch):
+    """All states of many long texts do not fit into memory."""
+    monkeypatch.setattr("optimize.models.observe.BATCH", 1)
+    monkeypatch.setattr("optimize.distill.width.TOKENS", 100)
+    asked = []
+    model.register_forward_pre_hook(lambda *_: asked.append(1))
+    narrow_width(model.train(), tokenizer, TEXTS, 16, 32)
+    assert 5 < len(asked) < 25
+    assert model.training
+
+
 @pytest.mark.parametrize("width", [32, 36, 18])
 def test_widths_that_cannot_be(model, tokenizer, width):
     with pytest.raises(StudentError, match=rf"width = {width}.* 32 wide, in heads of 4; ask for a"):
