@@ -52,6 +52,9 @@ class Classifier:
         ValueError: ``threads`` is below 1.
     """
 
+    # As :func:`optimize.bundle.session.session_options` takes it.
+    _guarded: bool | None = None
+
     def __init__(
         self,
         bundle: str | os.PathLike[str],
@@ -80,7 +83,7 @@ class Classifier:
         """A session of this process, of the file that the manifest was written for."""
         model = checked_bytes(self._folder, MODEL_NAME, self.manifest)
         self.facts = checked_facts(model, self._folder)
-        return open_session(model, self._threads, self._folder, self.facts)
+        return open_session(model, self._threads, self._folder, self.facts, guarded=self._guarded)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its path: another process opens the bundle itself."""

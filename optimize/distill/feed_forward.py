@@ -7,14 +7,13 @@ Language Models via Pruning and Knowledge Distillation", section 2.2, with the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from optimize.models.encoder import StudentError, layer_stack
-from optimize.models.observe import observed
 
 # Names of the two matrices in the families' layers, and of the width in their configurations.
 WIDENING = ("intermediate.dense", "ffn.lin1")
@@ -22,24 +21,14 @@ NARROWING = ("output.dense", "ffn.lin2")
 WIDTH_KEYS = ("intermediate_size", "hidden_dim")
 
 
-def narrow_feed_forward(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
-    width: int,
-    max_length: int,
-    *,
-    text_pairs: bool = False,
-) -> int:
+def narrow_feed_forward(model: PreTrainedModel, answering: Generator[Tensor], width: int) -> int:
     """Keep ``width`` neurons of each layer's feed-forward, in place.
 
     Args:
         model: an encoder of BERT's or DistilBERT's layers.
-        tokenizer: its own.
-        texts: the activations are read on the first of them.
+        answering: has it answer the texts that activations are read on, see
+            :func:`optimize.models.observe.observed`.
         width: neurons to keep.
-        max_length: longest input in tokens.
-        text_pairs: whether each text is a pair.
 
     Returns:
         How many there were.
@@ -53,8 +42,7 @@ def narrow_feed_forward(
         raise StudentError(
             f"student.feed_forward = {width}, but the model's layers have {before}; ask for fewer"
         )
-    seen = observed(model, tokenizer, texts, max_length, text_pairs=text_pairs)
-    said = _activations(seen, [narrowing for _, narrowing in pairs])
+    said = _activations(answering, [narrowing for _, narrowing in pairs])
     for (widening, narrowing), activation in zip(pairs, said, strict=True):
         importance = activation * narrowing.weight.norm(dim=0)
         kept = importance.topk(width).indices.sort().values
@@ -74,11 +62,12 @@ def _named(layer: nn.Module, names: Sequence[str]) -> nn.Linear:
         if isinstance(module, nn.Linear):
             return module
     raise StudentError(
-        f"student.feed_forward: a {type(layer).__name__} has no {' or '.join(names)}; leave it out"
+        f"student.feed_forward: a {type(layer).__name__} has no {' or '.join(names)}; "
+        'set student.feed_forward = "all"'
     )
 
 
-def _activations(seen: Iterator[Tensor], narrowing: Sequence[nn.Linear]) -> list[Tensor]:
+def _activations(answering: Generator[Tensor], narrowing: Sequence[nn.Linear]) -> list[Tensor]:
     """Mean size of what each matrix reads over all real tokens, a vector a matrix."""
     latest: dict[nn.Linear, Tensor] = {}
 
@@ -87,7 +76,7 @@ def _activations(seen: Iterator[Tensor], narrowing: Sequence[nn.Linear]) -> list
 
     handles = [matrix.register_forward_pre_hook(read) for matrix in narrowing]
     sums, count = {matrix: torch.zeros(matrix.in_features) for matrix in narrowing}, 0
-    for mask in seen:
+    for mask in answering:
         count += int(mask.sum())
         for matrix, said in latest.items():
             sums[matrix] += said[mask].abs().sum(dim=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from optimize.distill.width import narrow_width
 from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
 from optimize.models.encoder import classification_head, keep_layers, parameter_count, set_dropout
 from optimize.models.mean_pooled_bert import mean_pooled
+from optimize.models.observe import observed
 from optimize.problems import SINGLE_LABEL, ProblemType
 from optimize.settings.training import DistillSettings, StudentSettings, TrainingSettings
 from optimize.training.dataset import TrainingSet
@@ -184,6 +186,9 @@ def shrink(
     """
     model, tokenizer = pair
     asked = learning.student
+    answering = partial(
+        observed, model, tokenizer, data.train.texts, learning.max_length, text_pairs=data.pairs
+    )
     if asked.vocabulary is not None:
         found = prune_vocabulary(
             model, tokenizer, transfer_set.texts(), asked.vocabulary, data.validation.texts
@@ -193,16 +198,10 @@ def shrink(
             "validation texts' tokens are spelt with others"
         )
     if asked.feed_forward is not None:
-        before = narrow_feed_forward(
-            model, tokenizer, data.train.texts, asked.feed_forward, learning.max_length,
-            text_pairs=data.pairs,
-        )  # fmt: skip
+        before = narrow_feed_forward(model, answering(), asked.feed_forward)
         run.tell(f"{asked.feed_forward:,} of {before:,} neurons of each feed-forward kept")
     if asked.width is not None and asked.shape == "encoder":
-        share = narrow_width(
-            model, tokenizer, data.train.texts, asked.width, learning.max_length,
-            text_pairs=data.pairs,
-        )  # fmt: skip
+        share = narrow_width(model, answering(), asked.width)
         run.tell(
             f"hidden states of {asked.width:,} values keep {100 * share:.1f} % of their variance"
         )

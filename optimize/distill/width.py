@@ -9,43 +9,28 @@ channel. Of the attention's heads those stay that say most, of their own size (M
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    BertForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from optimize.models.encoder import StudentError, classification_head
 from optimize.models.mean_pooled_bert import MeanPooledBert
-from optimize.models.observe import observed
 
 # Enough to tell 768 directions apart; of 12 layers of that width they take 1.5 GB.
 TOKENS = 8192
 
 
-def narrow_width(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
-    width: int,
-    max_length: int,
-    *,
-    text_pairs: bool = False,
-) -> float:
+def narrow_width(model: PreTrainedModel, answering: Generator[Tensor], width: int) -> float:
     """Make every hidden state ``width`` wide, in place.
 
     Args:
         model: a BERT classifier, of the first token or of the mean.
-        tokenizer: its own.
-        texts: hidden states are read on the first of them.
+        answering: has it answer the texts that hidden states are read on, see
+            :func:`optimize.models.observe.observed`.
         width: of the hidden states; whole heads of the attention.
-        max_length: longest input in tokens.
-        text_pairs: whether each text is a pair.
 
     Returns:
         The share of the hidden states' variance that is kept, 0 to 1.
@@ -55,7 +40,7 @@ def narrow_width(
             is.
     """
     heads = _heads(model, width)
-    seen = _Seen(model, observed(model, tokenizer, texts, max_length, text_pairs=text_pairs))
+    seen = _Seen(model, answering)
     states = torch.cat([out for _, out in seen.norms.values()])
     projection, share = _principal(states, width)
     base: Any = model.base_model
@@ -82,7 +67,7 @@ def _heads(model: PreTrainedModel, width: int) -> int:
     if not isinstance(model, BertForSequenceClassification | MeanPooledBert):
         raise StudentError(
             f"student.width = {width} needs a BERT, and the student is a {type(model).__name__}; "
-            "leave it out"
+            'set student.width = "all"'
         )
     before = int(model.config.hidden_size)
     size = before // int(model.config.num_attention_heads)
@@ -103,7 +88,7 @@ class _Seen:
         pooled: what the head's last matrix read, a row a text.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Generator[Tensor]) -> None:
+    def __init__(self, model: PreTrainedModel, answering: Generator[Tensor]) -> None:
         base: Any = model.base_model
         norms = [base.embeddings.LayerNorm]
         for layer in base.encoder.layer:
@@ -119,7 +104,7 @@ class _Seen:
 
         handles = [part.register_forward_hook(note) for part in found]
         tokens = 0
-        for mask in batches:
+        for mask in answering:
             for pairs in found.values():
                 read, said = pairs[-1]
                 if read.ndim == 3:  # a state a token; what pads a text is none
@@ -127,7 +112,7 @@ class _Seen:
             tokens += int(mask.sum())
             if tokens >= TOKENS:
                 break
-        batches.close()
+        answering.close()
         for handle in handles:
             handle.remove()
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from optimize.bundle.classifier import Classifier
 from optimize.bundle.folder import MODEL_NAME
@@ -66,7 +69,7 @@ def checked(int8: Path, fp32: Path, validation: Split) -> Checks:
     content = (int8 / MODEL_NAME).read_bytes()
     facts = read_facts(content)
     oldest = oldest_onnxruntime(facts)
-    integer, floating = _products(content)
+    products = _products(content)
     texts = list(validation.texts[:TEXTS])
     ours = Classifier(int8)
     alone, together = (ours.logits(texts, batch_size=size) for size in (1, BATCH))
@@ -74,33 +77,56 @@ def checked(int8: Path, fp32: Path, validation: Split) -> Checks:
     guarded = Guarded(int8).logits(texts, batch_size=1)
     return Checks(
         bytes_by_operator=facts.bytes_by_operator,
-        integer=integer,
-        floating=floating,
+        integer=products.integer,
+        floating=products.floating,
         agreement=float((alone.argmax(axis=1) == plain.argmax(axis=1)).mean()),
         logit_gap=float(np.abs(alone - plain).max()),
         stays_in_batches=float((alone.argmax(axis=1) == together.argmax(axis=1)).mean()),
-        overflowing=overflowing_pairs(int8 / MODEL_NAME),
+        overflowing=overflowing_pairs(products.signed),
         guarded_gap=float(np.abs(alone - guarded).max()),
         onnxruntime="unknown" if oldest is None else ".".join(map(str, oldest)),
     )
 
 
-def _products(content: bytes) -> tuple[int, int]:
-    """Nodes that multiply in integers, and those that multiply stored weights in fp32."""
+class _Products(NamedTuple):
+    """What a model multiplies.
+
+    Attributes:
+        integer: nodes that multiply in integers.
+        floating: nodes that multiply stored weights in fp32.
+        signed: the stored signed 8-bit matrices of the former.
+    """
+
+    integer: int
+    floating: int
+    signed: list[NDArray[np.int8]]
+
+
+def _products(content: bytes) -> _Products:
     graph = onnx.load_from_string(content).graph
-    plain = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    stored = {t.name for t in graph.initializer}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    plain = {name for name, each in stored.items() if each.data_type == onnx.TensorProto.FLOAT}
     # Between quantize and dequantize nodes onnxruntime multiplies in integers.
     dequantized = {
-        name
+        name: stored[node.input[0]]
         for node in graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in stored
         for name in node.output
     }
     integer = floating = 0
+    held: list[onnx.TensorProto] = []
     for node in graph.node:
-        product = node.op_type in PRODUCTS
-        floating += product and bool(plain.intersection(node.input[:2]))
-        by_type = node.op_type.startswith(INTEGER_PRODUCTS)
-        integer += by_type or (product and bool(dequantized.intersection(node.input[:2])))
-    return integer, floating
+        if node.op_type.startswith(INTEGER_PRODUCTS):
+            integer += 1
+            held += [stored[name] for name in node.input if name in stored]
+        elif node.op_type in PRODUCTS:
+            floating += bool(plain.intersection(node.input[:2]))
+            weights = [dequantized[name] for name in node.input[:2] if name in dequantized]
+            integer += bool(weights)
+            held += weights
+    signed = [
+        numpy_helper.to_array(each)
+        for each in held
+        if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 2  # no zero point
+    ]
+    return _Products(integer, floating, signed)

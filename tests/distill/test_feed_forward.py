@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceC
 from conftest import save_tiny_backbone
 from optimize.distill.feed_forward import narrow_feed_forward
 from optimize.models.encoder import StudentError
+from optimize.models.observe import observed
 
 TEXTS = ["please track my order", "refund", "cancel the thing now"]
 
@@ -23,6 +24,10 @@ def logits(model, tokenizer):
         return model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
 
 
+def narrow(model, tokenizer, width):
+    return narrow_feed_forward(model, observed(model, tokenizer, TEXTS, 32), width)
+
+
 def test_neurons_that_carry_nothing_on_are_dropped_first(pair):
     model, tokenizer = pair
     silent = torch.arange(0, 64, 2)
@@ -30,7 +35,7 @@ def test_neurons_that_carry_nothing_on_are_dropped_first(pair):
         for layer in model.bert.encoder.layer:
             layer.output.dense.weight[:, silent] = 0
     expected = logits(model, tokenizer)
-    assert narrow_feed_forward(model, tokenizer, TEXTS, 32, 32) == 64
+    assert narrow(model, tokenizer, 32) == 64
     torch.testing.assert_close(logits(model, tokenizer), expected)
     assert model.config.intermediate_size == 32
     assert model.bert.encoder.layer[0].intermediate.dense.out_features == 32
@@ -38,7 +43,7 @@ def test_neurons_that_carry_nothing_on_are_dropped_first(pair):
 
 def test_it_is_saved_and_loaded(pair, tmp_path):
     model, tokenizer = pair
-    narrow_feed_forward(model, tokenizer, TEXTS, 24, 32)
+    narrow(model, tokenizer, 24)
     model.save_pretrained(tmp_path / "narrow")
     loaded = Classifiers.from_pretrained(tmp_path / "narrow").eval()
     torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
@@ -51,11 +56,11 @@ def test_distilbert(pair):
     model = DistilBertForSequenceClassification(config)
     tokenizer = pair[1]
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    narrow_feed_forward(model, tokenizer, TEXTS, 16, 32)
+    narrow(model, tokenizer, 16)
     assert model.distilbert.transformer.layer[0].ffn.lin1.out_features == 16
     assert model.config.hidden_dim == 16
 
 
 def test_more_neurons_than_there_are(pair):
     with pytest.raises(StudentError, match=r"feed_forward = 65, but the model's layers have 64"):
-        narrow_feed_forward(*pair, TEXTS, 65, 32)
+        narrow(*pair, 65)

@@ -19,6 +19,7 @@ from optimize.bundle.onnx_header import read_facts
 from optimize.distill.width import narrow_width
 from optimize.models.encoder import StudentError
 from optimize.models.mean_pooled_bert import mean_pooled
+from optimize.models.observe import observed
 from optimize.pipeline.runner import Build, Runner
 
 TEXTS = [text for text, _ in tiny_rows(48)]
@@ -63,6 +64,10 @@ def logits(model, tokenizer, texts=HELD_OUT):
         return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
 
 
+def narrow(model, tokenizer, texts, width):
+    return narrow_width(model, observed(model, tokenizer, texts, 32), width)
+
+
 def likeness(before, after):
     """Correlation of what differs from text to text."""
     pair = torch.stack([(each - each.mean(dim=0)).flatten() for each in (before, after)])
@@ -73,7 +78,7 @@ def likeness(before, after):
 def test_it_says_nearly_what_it_said(model, tokenizer, pooling):
     model = mean_pooled(model).eval() if pooling == "mean" else model
     before = logits(model, tokenizer)
-    share = narrow_width(model, tokenizer, TEXTS, 24, 32)
+    share = narrow(model, tokenizer, TEXTS, 24)
     assert 0.9 < share < 1
     assert likeness(before, logits(model, tokenizer)) > 0.9
     assert model.config.hidden_size == 24
@@ -86,7 +91,7 @@ def test_heads_that_say_nothing_go_first(model, tokenizer):
         for layer in model.bert.encoder.layer:
             layer.attention.self.value.weight[silent] = 0
             layer.attention.self.value.bias[silent] = 0
-    narrow_width(model, tokenizer, TEXTS, 24, 32)
+    narrow(model, tokenizer, TEXTS, 24)
     for layer in model.bert.encoder.layer:
         assert (layer.attention.self.value.weight.norm(dim=1) > 0).all()
 
@@ -95,7 +100,7 @@ def test_more_is_kept_by_a_wider_one(model, tokenizer):
     before, found = logits(model, tokenizer), []
     for width in (8, 16, 28):
         fresh = copy.deepcopy(model)
-        narrow_width(fresh, tokenizer, TEXTS, width, 32)
+        narrow(fresh, tokenizer, TEXTS, width)
         found.append(likeness(before, logits(fresh, tokenizer)))
     assert found == sorted(found)
 
@@ -103,7 +108,7 @@ def test_more_is_kept_by_a_wider_one(model, tokenizer):
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_it_is_saved_and_loaded(model, tokenizer, tmp_path, pooling):
     model = mean_pooled(model).eval() if pooling == "mean" else model
-    narrow_width(model, tokenizer, TEXTS, 16, 32)
+    narrow(model, tokenizer, TEXTS, 16)
     model.save_pretrained(tmp_path / "narrow")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "narrow").eval()
     torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
@@ -115,7 +120,7 @@ def test_padding_has_no_say(model, tokenizer, monkeypatch):
     for batch in (1, len(texts)):
         monkeypatch.setattr("optimize.models.observe.BATCH", batch)
         fresh = copy.deepcopy(model)
-        narrow_width(fresh, tokenizer, texts, 16, 32)
+        narrow(fresh, tokenizer, texts, 16)
         found.append(logits(fresh, tokenizer))
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
@@ -126,7 +131,7 @@ def test_long_texts_are_read_until_there_are_enough(model, tokenizer, monkeypatc
     monkeypatch.setattr("optimize.distill.width.TOKENS", 100)
     asked = []
     model.register_forward_pre_hook(lambda *_: asked.append(1))
-    narrow_width(model.train(), tokenizer, TEXTS, 16, 32)
+    narrow(model.train(), tokenizer, TEXTS, 16)
     assert 5 < len(asked) < 25
     assert model.training
 
@@ -134,13 +139,13 @@ def test_long_texts_are_read_until_there_are_enough(model, tokenizer, monkeypatc
 @pytest.mark.parametrize("width", [32, 36, 18])
 def test_widths_that_cannot_be(model, tokenizer, width):
     with pytest.raises(StudentError, match=rf"width = {width}.* 32 wide, in heads of 4; ask for a"):
-        narrow_width(model, tokenizer, TEXTS, width, 32)
+        narrow(model, tokenizer, TEXTS, width)
 
 
 def test_another_family(tokenizer):
     config = DistilBertConfig(vocab_size=60, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
     with pytest.raises(StudentError, match="needs a BERT, and the student is a DistilBert"):
-        narrow_width(DistilBertForSequenceClassification(config), tokenizer, TEXTS, 16, 32)
+        narrow(DistilBertForSequenceClassification(config), tokenizer, TEXTS, 16)
 
 
 def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):

@@ -1,27 +1,18 @@
 """What an INT8 model would do without VNNI."""
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from optimize import Classifier
-from optimize.bundle.folder import MODEL_NAME
+from optimize import Classifier, settings
 from optimize.bundle.session import session_options
+from optimize.data.splits import Split
 from optimize.judge.kit import read_kit
+from optimize.pipeline.runner import Build, Runner
 from optimize.pipeline.saturation import Guarded, overflowing_pairs
+from optimize.pipeline.shape_checks import checked
 
 pytestmark = pytest.mark.torch
 ENTRY = "session.x64quantprecision"
-
-
-def product(path, weights):
-    node = helper.make_node("MatMulInteger", ["a", "w"], ["y"])
-    a = helper.make_tensor_value_info("a", TensorProto.UINT8, [1, len(weights)])
-    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1, weights.shape[1]])
-    graph = helper.make_graph([node], "g", [a], [y], [numpy_helper.from_array(weights, "w")])
-    onnx.save(helper.make_model(graph), path)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -35,14 +26,27 @@ def product(path, weights):
         ([127, 127, 127], 1.0),  # the last has no neighbour
     ],
 )
-def test_pairs_that_could_pass_sixteen_bits(tmp_path, column, share):
-    weights = np.array(column, np.int8)[:, None]
-    assert overflowing_pairs(product(tmp_path / "m.onnx", weights)) == share
+def test_pairs_that_could_pass_sixteen_bits(column, share):
+    assert overflowing_pairs([np.array(column, np.int8)[:, None]]) == share
 
 
-def test_unsigned_weights_and_models_without_any(tmp_path, tiny_kit):
-    assert overflowing_pairs(product(tmp_path / "m.onnx", np.full((4, 1), 255, np.uint8))) == 0
-    assert overflowing_pairs(tiny_kit / "student-onnx" / MODEL_NAME) == 0
+def test_every_pair_counts_once():
+    quiet, loud = np.zeros((6, 2), np.int8), np.full((2, 2), 127, np.int8)
+    assert overflowing_pairs([quiet, loud]) == 2 / 8
+    assert overflowing_pairs([]) == 0
+
+
+@pytest.mark.parametrize("recipe", ["ort-dynamic", "ort-static"])
+def test_a_models_own_weights_are_looked_at(tiny_recipe, tiny_cache, tmp_path, recipe):
+    """Per channel the largest weight is 127; static INT8 keeps its weights behind other nodes."""
+    changes = [f"quantize.recipe={recipe}", "quantize.compare=none"]
+    chosen, _ = settings.load(str(tiny_recipe), tmp_path, changes)
+    kit = Build(chosen, Runner(lambda line: None, tiny_cache)).folder("kit")
+    examples = read_kit(kit).examples("validation")
+    validation = Split(examples.texts, examples.labels)
+    found = checked(kit / "student-int8", kit / "student-onnx", validation)
+    assert 0 < found.overflowing < 1
+    assert checked(kit / "student-onnx", kit / "student-onnx", validation).overflowing == 0
 
 
 def test_guarded_kernels_are_asked_for_and_say_the_same(tiny_kit):
