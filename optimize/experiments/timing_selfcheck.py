@@ -1,12 +1,13 @@
 """How far the timing gates can be trusted on this machine: measured, not simulated.
 
-    python -m optimize.experiments.timing_selfcheck KIT [--runs 100] [--neighbour]
+    python -m optimize.experiments.timing_selfcheck KIT [--runs 100] [--full] [--neighbour]
     python -m optimize.experiments.timing_selfcheck KIT --decide
 
-The first times a bundle against a second worker of itself, in so many quick runs, and counts what
-the gate of at most 5 % more time says: with equal models every failure is a false one. It also
-prints the scatter of a replicate, workload by workload; the full mode's looks are sized for 4.4 %.
-With ``--neighbour`` another process keeps one core busy meanwhile.
+The first times a bundle against a second worker of itself, in so many runs, and counts what the
+gate of at most 5 % more time says: with equal models every failure is a false one. Runs are quick
+ones; with ``--full`` they look until they decide. It also prints the scatter of a replicate,
+workload by workload; the full mode's looks are sized for 4.4 %. With ``--neighbour`` another
+process keeps one core busy meanwhile.
 
 The second takes the full mode's looks until they decide, for an unchanged bundle and for one that
 takes 10 % more time, and prints how long that took. Exits 1 on a wrong verdict.
@@ -124,12 +125,13 @@ class Pair:
 class Tally:
     """Verdicts and replicates of many runs, by workload."""
 
+    mode: Mode = "quick"
     verdicts: dict[str, Counter[Verdict]] = field(default_factory=dict)
     replicates: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, pair: Pair, timing: Timing) -> None:
-        """Take in one quick run."""
-        for name, outcome in pair.verdicts(timing, "quick").items():
+        """Take in one run."""
+        for name, outcome in pair.verdicts(timing, self.mode).items():
             self.verdicts.setdefault(name, Counter())[outcome.verdict] += 1
             series = timing.series[name]
             found = replicate_bounds(series[OURS], series[THEIRS]).centres
@@ -154,30 +156,31 @@ class Tally:
         return lines
 
 
-def quick_runs(pair: Pair, runs: int, tell: Callable[[str], None]) -> Tally:
-    """So many quick runs of equal workers."""
-    tally = Tally()
-    blocks = JudgeSettings().quick_blocks
+def equal_runs(pair: Pair, runs: int, mode: Mode, tell: Callable[[str], None]) -> Tally:
+    """So many runs of equal workers."""
+    tally = Tally(mode)
     for run in range(runs):
-        plan = Plan(looks=(QUICK_REPLICATES,), blocks=blocks, seed=run)
-        tally.add(pair, pair.measure(plan, lambda timing: Undecided()))
+        tally.add(pair, one_run(pair, mode, seed=run))
         if (run + 1) % 10 == 0:
             tell(f"{run + 1} of {runs} runs, {tally.failures} failures")
     return tally
 
 
-def time_to_decide(pair: Pair) -> tuple[dict[str, SequentialVerdict], Timing]:
-    """The full mode's looks until every workload is decided."""
+def one_run(pair: Pair, mode: Mode, seed: int = 0) -> Timing:
+    """One run as the judge would take it; in full mode until every workload is decided."""
 
     def undecided(timing: Timing) -> Undecided:
-        found = pair.verdicts(timing, "full").items()
+        found = pair.verdicts(timing, mode).items()
         return Undecided(
             frozenset(name for name, outcome in found if outcome.verdict == "inconclusive")
         )
 
-    plan = Plan(looks=LOOKS, blocks=JudgeSettings().blocks)
-    timing = pair.measure(plan, undecided)
-    return pair.verdicts(timing, "full"), timing
+    judge = JudgeSettings()
+    if mode == "quick":
+        plan = Plan(looks=(QUICK_REPLICATES,), blocks=judge.quick_blocks, seed=seed)
+    else:
+        plan = Plan(looks=LOOKS, blocks=judge.blocks, seed=seed)
+    return pair.measure(plan, undecided)
 
 
 @contextmanager
@@ -200,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="How far the timing gates can be trusted here.")
     parser.add_argument("kit", type=Path)
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--full", action="store_true", help="runs of the full mode, not quick ones")
     parser.add_argument("--neighbour", action="store_true", help="beside a busy process")
     parser.add_argument("--decide", action="store_true", help="time to decision instead")
     parser.add_argument("--threads", type=int, default=0)
@@ -214,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with neighbour(arguments.neighbour):
         if arguments.decide:
             return _decide(pair, tell)
-        tally = quick_runs(pair, arguments.runs, tell)
+        mode: Mode = "full" if arguments.full else "quick"
+        tally = equal_runs(pair, arguments.runs, mode, tell)
     tell("\n".join(tally.lines()))
     return 1 if tally.failures else 0
 
@@ -223,7 +228,8 @@ def _decide(pair: Pair, tell: Callable[[str], None]) -> int:
     wrong = 0
     for slow, bad in ((False, "fail"), (True, "pass")):
         pair.slow = slow
-        found, timing = time_to_decide(pair)
+        timing = one_run(pair, "full")
+        found = pair.verdicts(timing, "full")
         words = ", ".join(
             f"{name} {outcome.verdict} at {math.exp(-outcome.estimate_log):.3f} of the time"
             for name, outcome in found.items()

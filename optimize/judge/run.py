@@ -187,10 +187,9 @@ class _Run:
         return [*specs, control]
 
     def _spec(self, name: str, variant: Variant) -> WorkerSpec:
-        kind = variant.manifest.format
-        alone = kind != "torch" or name in self._startups_judged()
+        alone = name in self._startups_judged()
         # One's own code may hold PyTorch too.
-        spins = kind in ("torch", "python")
+        spins = variant.manifest.format in ("torch", "python")
         spec = WorkerSpec(name, variant.folder, self.threads, starts_alone=alone, spins=spins)
         if variant.python is None:
             return spec

@@ -76,7 +76,7 @@ class JudgeSettings(Section):
     split: Literal["validation", "test"] = "test"
     workloads: dict[str, Workload] = Field(default=WORKLOADS)
     control: str = "student-int8"
-    blocks: int = Field(default=12, ge=4)
+    blocks: int = Field(default=8, ge=4)
     quick_blocks: int = Field(default=8, ge=4)
     block_ms: float = Field(default=20.0, gt=0)
     budget_s: float = Field(default=1800.0, gt=0)

@@ -9,9 +9,10 @@ from optimize.experiments.timing_selfcheck import (
     Pair,
     SlowModel,
     Tally,
+    equal_runs,
     main,
     neighbour,
-    quick_runs,
+    one_run,
 )
 from optimize.judge.kit import read_kit
 from optimize.judge.records import Series, Timing
@@ -68,12 +69,28 @@ def test_slow_model_gives_the_same_answers_later(monkeypatch):
     assert now[0] - started == pytest.approx(SLOWER, abs=0.01)
 
 
-def test_quick_runs_of_real_workers(tiny_kit, monkeypatch):
+def test_runs_of_real_workers(tiny_kit, monkeypatch):
     monkeypatch.setattr(selfcheck, "QUICK_REPLICATES", 1)
     pair = Pair.of(read_kit(tiny_kit), ["short"], 1)
-    tally = quick_runs(pair, 2, lambda line: None)
+    tally = equal_runs(pair, 2, "quick", lambda line: None)
     assert sum(tally.verdicts["short"].values()) == 2
     assert len(tally.replicates["short"]) == 2
+
+
+def test_a_full_run_looks_until_it_decides(monkeypatch):
+    looks = []
+
+    def measure(pair, plan, undecided):
+        looks.extend(undecided(timing(1.0)).workloads for _ in plan.looks)
+        return timing(1.0)
+
+    monkeypatch.setattr(Pair, "measure", measure)
+    one_run(Pair(None, {"short": []}, 1), "full")
+    # Three replicates decide nothing in full mode.
+    assert looks == [{"short"}] * len(selfcheck.LOOKS)
+    looks.clear()
+    one_run(Pair(None, {"short": []}, 1), "quick")
+    assert looks == [frozenset()]
 
 
 def test_slow_worker_answers_like_any_other(tiny_kit):

@@ -20,15 +20,18 @@ def crowd(kit, **table):
 
 
 @pytest.mark.torch
-def test_pytorch_starts_that_no_gate_judges_need_not_be_alone(tiny_kit):
+def test_starts_that_no_gate_judges_need_not_be_alone(tiny_kit):
     assert crowd(tiny_kit) == {"teacher-torch", "student-torch"}
+    with_onnx = {"variants": [*VARIANTS, "student-onnx"]}
+    assert crowd(tiny_kit, judge=with_onnx) == {"teacher-torch", "student-torch", "student-onnx"}
 
 
 @pytest.mark.torch
 def test_a_start_that_is_judged_is_alone_each_time(tiny_kit):
     gate = {"kind": "startup", "candidate": "student-torch", "max_startup_s": 9.0}
     assert crowd(tiny_kit, gates={"start": gate}) == {"teacher-torch"}
-    assert crowd(tiny_kit, regression={"candidate": "student-torch"}) == {"teacher-torch"}
+    other = crowd(tiny_kit, regression={"candidate": "student-torch"})
+    assert other == {"teacher-torch", "student-int8", CONTROL}
 
 
 @pytest.mark.torch

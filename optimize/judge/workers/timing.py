@@ -235,8 +235,8 @@ def _workers(
 ) -> Iterator[Workers]:
     """Fresh workers, started in random order and one by one, so that each has the cores alone.
 
-    PyTorch takes seconds to start. Where no gate asks how many, that is measured in the first
-    replicate; later these workers start side by side.
+    Where no gate asks how long a start takes, that is measured in the first replicate; later these
+    workers start side by side.
     """
     text = next(iter(batches.values()))[0][0]
     measured = recorder.replicates < MEASURED_STARTS
