@@ -7,8 +7,9 @@ A test marked ``gates("size")`` runs once for every gate of that kind and worklo
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from optimize.settings.recipe import Settings
 if TYPE_CHECKING:
     from optimize.judge.kit import Kit
     from optimize.judge.records import Report, Timing
+
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,7 +77,22 @@ def pytest_configure(config: pytest.Config) -> None:
         "--baseline",
     )
     config.addinivalue_line("markers", "workloads(batched=False): run once for each workload")
-    config.pluginmanager.register(Session(config), SESSION_NAME)
+    config.stash[SESSION] = Session(config)
+    config.pluginmanager.register(config.stash[SESSION], SESSION_NAME)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, int | pytest.ExitCode]:
+    """The exit code, after everything that pytest, plugins and conftests have done to it."""
+    try:
+        code = yield
+    except SystemExit as error:  # raised in a hook, past pytest's own end
+        code = error.code if isinstance(error.code, int) else 1
+    # Not by its name: something may have taken it away.
+    settled = config.stash[SESSION].last_word(int(code or 0))
+    if settled != int(code or 0):
+        sys.stderr.write(f"optimize: the run ends with {settled}; something had made it {code}\n")
+    return settled
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

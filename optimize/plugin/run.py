@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from optimize.judge.records import Report
     from optimize.judge.request import JudgedRun
 
+UNDER_XDIST = (
+    "gates cannot run under xdist: its workers share the cores that are measured. Run with `-n 0`."
+)
 Answer = TypeVar("Answer")
 
 
@@ -87,10 +90,7 @@ class Judging:
 
     def _once(self) -> tuple[Kit, Report]:
         if hasattr(self.config, "workerinput"):
-            raise RuntimeError(
-                "gates cannot run under xdist: its workers share the cores that are measured. Run "
-                "with `-n 0`."
-            )
+            raise RuntimeError(UNDER_XDIST)
         if self._failure is not None:
             # Minutes into a run a worker may die: the next gate must not start it all again.
             raise self._failure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from optimize.escape import for_terminal
-from optimize.plugin.run import Judging
+from optimize.plugin.run import UNDER_XDIST, Judging
 from optimize.settings.gates import gate_name
 from optimize.settings.recipe import Settings
 
@@ -79,11 +79,13 @@ class Session:
         self.asked: set[GateCase] = set()
         self.answered: set[GateCase] = set()
         self._judges = False
+        self._in_worker_of_xdist = False
         self._other_failures = 0
-        self._undecided = False
+        self._undecided = 0
         self._session: pytest.Session | None = None
-        # Registered before any conftest's, so that it runs after all of them, and after every hook.
-        config.add_cleanup(self._last_word)
+        # Read now: a conftest could set them later.
+        self._collect_only = bool(config.getoption("collectonly"))
+        self._inconclusive = config.getoption("inconclusive")
 
     def result(self, case: GateCase) -> GateResult:
         """The result of one gate; that it was asked for is what makes it judged."""
@@ -124,12 +126,9 @@ class Session:
         """Options under which gates would quietly not run, and a run that is in vain."""
         option = self.config.getoption
         if not self._judges:
-            given = [
-                name
-                for name in ("recipe", "kit", "bundle", "python", "baseline", "quick")
-                if option(name)
-            ]
-            if given and not option("collectonly"):
+            names = ("recipe", "kit", "bundle", "python", "baseline", "quick", "out")
+            given = [name for name in (*names, "inconclusive") if option(name)]
+            if given and not self._collect_only:
                 raise pytest.UsageError(
                     f"--{given[0]} was given, but no gate was collected: run `pytest benchmarks`"
                 )
@@ -141,7 +140,7 @@ class Session:
                     f"--{flag} would turn the gates off without a word; leave it out, or leave "
                     "out the benchmarks folder"
                 )
-        if not option("collectonly") and not hasattr(self.config, "workerinput"):
+        if not self._collect_only and not hasattr(self.config, "workerinput"):
             self.judging.check()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -152,42 +151,56 @@ class Session:
         if error is None or not _judges(item) or error.errisinstance(pytest.skip.Exception):
             return
         if error.errisinstance(GateInconclusive):
-            self._undecided = True
+            self._undecided += 1
         elif not (_case_of(item) and error.errisinstance(GateFailed)):
             self._other_failures += 1
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Set the exit code; :meth:`_last_word` sets it again."""
-        self._settle(session)
+        """Set the exit code; :meth:`last_word` looks at it again."""
+        if workeroutput := getattr(self.config, "workeroutput", None):
+            workeroutput[SESSION_NAME] = self._judges
+        session.exitstatus = self._settled(session, int(session.exitstatus))
 
-    def _last_word(self) -> None:
-        """After every hook of every plugin: no conftest has lowered the exit code."""
-        if self._session is None:
-            return
-        if self.config.pluginmanager.get_plugin(SESSION_NAME) is not self:
-            # Something took the suite's hooks away: what it would have seen, nobody knows.
-            self._session.exitstatus = self._session.exitstatus or pytest.ExitCode.TESTS_FAILED
-            return
-        self._settle(self._session)
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of xdist ends, which alone knows whether it had gates."""
+        if getattr(node, "workeroutput", {}).get(SESSION_NAME):
+            self._in_worker_of_xdist = True
 
-    def _settle(self, session: pytest.Session) -> None:
-        if not self._judges or self.config.getoption("collectonly"):
-            return
-        before = int(session.exitstatus)
-        if before in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT) or (
-            before == pytest.ExitCode.NO_TESTS_COLLECTED
-        ):
-            session.exitstatus = self.outcome.code
+    def last_word(self, code: int) -> int:
+        """The exit code, after every hook and cleanup of every plugin and conftest."""
+        session = self._session
+        if session is None:
+            return code
+        taken_away = self.config.pluginmanager.get_plugin(SESSION_NAME) is not self
+        if taken_away:  # its hooks too: what they would have seen, nobody knows
+            return code or 1
+        return self._settled(session, code)
+
+    def _settled(self, session: pytest.Session, code: int) -> int:
+        """The exit code where pytest would end with this one."""
+        if self._in_worker_of_xdist:
+            return code or 1
+        if not self._judges or self._collect_only:
+            return code
+        ours = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT)
+        if code not in (*ours, pytest.ExitCode.NO_TESTS_COLLECTED):
+            return code
+        if code == pytest.ExitCode.TESTS_FAILED and not session.testsfailed:
+            return code  # another plugin's, as of a coverage that is too low
+        return self.outcome.code
 
     @property
     def outcome(self) -> Outcome:
-        """The exit code of a judging session, from this run's report alone.
+        """The exit code of a judging session, from this run's report and pytest's own failures.
 
-        0 only where there is a gate, each was asked for by a test, and the report says pass of
-        each; 1 for a failure, a gate that was not judged, a run that broke, or no gate; 6 where a
-        gate is undecided, unless ``--inconclusive`` says otherwise.
+        0 only where there is a gate, each was asked for by a test, the report says pass of each,
+        and no other test failed; 1 for a failure, a gate that was not judged, a run that broke, or
+        no gate; 6 where a gate is undecided, unless ``--inconclusive`` says otherwise.
         """
+        if self._in_worker_of_xdist:
+            return Outcome(1, UNDER_XDIST)
         report = self.judging.measured
         if not self.asked:
             return Outcome(1, "the settings have no gate: nothing was judged")
@@ -210,12 +223,24 @@ class Session:
         verdict = overall([report.verdict, *(decided.get(case, "fail") for case in self.asked)])
         if verdict == "fail":
             return Outcome(1)
-        if self._other_failures:
-            return Outcome(1, f"{self._other_failures} tests failed that are no gates")
+        if failures := self._unexplained:
+            return Outcome(1, f"{failures} tests failed that are no gates")
         if verdict == "inconclusive" or self._undecided:
-            policy = self.config.getoption("inconclusive")
-            return Outcome({None: INCONCLUSIVE_EXIT, "fail": 1}.get(policy, 0))
+            return Outcome({None: INCONCLUSIVE_EXIT, "fail": 1}.get(self._inconclusive, 0))
         return Outcome(0)
+
+    @property
+    def _unexplained(self) -> int:
+        """Failures that no gate of the report explains, where none of them is failed.
+
+        pytest's own count has those of other tests too, of files that cannot be imported, and of
+        strict expectations; ours, those that a conftest has made pytest forget.
+        """
+        failed = 0 if self._session is None else self._session.testsfailed
+        explained = self._undecided
+        if self._inconclusive == "fail" and self.judging.measured is not None:
+            explained += sum(each.verdict == "inconclusive" for each in self.judging.measured.gates)
+        return max(self._other_failures, failed - explained)
 
     def _quieten_benchmarks(self) -> None:
         """pytest-benchmark's wide tables are for who asks, by `-v` or by its own options."""
@@ -246,7 +271,8 @@ class Session:
                 for result in report.gates:
                     if result.verdict == "fail":
                         terminalreporter.write_line(annotation(result))
-        if self._judges and not self.config.getoption("collectonly") and self.outcome.words:
+        judged = self._judges and not self._collect_only
+        if (judged or self._in_worker_of_xdist) and self.outcome.words:
             terminalreporter.write_line(f"FAIL: {self.outcome.words}", red=True)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:

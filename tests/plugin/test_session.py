@@ -18,6 +18,25 @@ SWALLOWED = GATES.replace(
 )
 EXPECTED = GATES.replace("@pytest.mark.gates", "@pytest.mark.xfail\n@pytest.mark.gates")
 SKIPPED = GATES.replace("@pytest.mark.gates", "@pytest.mark.skip\n@pytest.mark.gates")
+STRICT = GATES.replace("@pytest.mark.gates", "@pytest.mark.xfail(strict=True)\n@pytest.mark.gates")
+UNDECIDED_ITSELF = (
+    GATES
+    + """
+@pytest.mark.gates("size")
+def test_more(gate, gate_case, undecided):
+    gate(gate_case)
+    undecided("who knows")
+"""
+)
+UNIT_FAILURE = GATES + "\ndef test_unit():\n    assert 1 == 2\n"
+BROKEN_FILE = "import pathlib\npathlib.Path('test_broken.py').write_text('import nothing_there')\n"
+FAILS_COVERAGE = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    session.exitstatus = 1
+"""
 OTHER_FAILURE = GATES + "\ndef test_other(kit, report):\n    assert False\n"
 OWN_FIXTURE = """
 @pytest.fixture
@@ -44,6 +63,29 @@ def pytest_unconfigure(config):
 def pytest_sessionstart(session):
     session.config.kept = session
     session.config.add_cleanup(lambda: setattr(session, "exitstatus", 0))
+"""
+CLEANED_UP = """
+def pytest_configure(config):
+    config.add_cleanup(lambda: setattr(config.kept, "exitstatus", 0))
+
+def pytest_sessionstart(session):
+    session.config.kept = session
+"""
+EXITS_AT_THE_END = """
+def pytest_unconfigure(config):
+    raise SystemExit(0)
+"""
+EXITS_AT_THE_FINISH = """
+import sys
+
+def pytest_sessionfinish(session, exitstatus):
+    sys.exit(0)
+"""
+COLLECTS_ONLY_AT_THE_END = """
+def pytest_sessionfinish(session, exitstatus):
+    session.config.option.collectonly = True
+    session.config.option.inconclusive = "pass"
+    session.exitstatus = 0
 """
 UNREGISTERED = """
 @pytest.hookimpl(tryfirst=True)
@@ -77,15 +119,37 @@ BAD_FAITH = {
     "own fixture": (GATES, "fail", (), {"conftest": OWN_FIXTURE}),
     "outcomes rewritten": (GATES, "fail", (), {"conftest": REWRITTEN}),
     "exit code lowered": (GATES, "fail", (), {"conftest": LOWERED}),
+    "exit code lowered by a cleanup": (GATES, "fail", (), {"conftest": CLEANED_UP}),
+    "exits at the end": (GATES, "fail", (), {"conftest": EXITS_AT_THE_END}),
+    "exits at the finish": (GATES, "fail", (), {"conftest": EXITS_AT_THE_FINISH}),
+    "options changed": (GATES, "fail", (), {"conftest": COLLECTS_ONLY_AT_THE_END}),
+    "policy changed": (
+        GATES,
+        "inconclusive",
+        ("--inconclusive=fail",),
+        {"conftest": COLLECTS_ONLY_AT_THE_END},
+    ),
     "plugin unregistered": (GATES, "fail", (), {"conftest": UNREGISTERED}),
     "plugin unregistered, passing": (GATES, "pass", (), {"conftest": UNREGISTERED}),
     "another test fails": (OTHER_FAILURE, "pass", (), {}),
+    "a test of something else fails": (UNIT_FAILURE, "pass", (), {}),
+    "a file cannot be imported": (
+        GATES,
+        "pass",
+        ("--continue-on-collection-errors",),
+        {"conftest": BROKEN_FILE},
+    ),
+    "expected to fail, strictly": (STRICT, "pass", (), {}),
+    "undecided by itself": (UNDECIDED_ITSELF, "pass", ("--inconclusive=fail",), {}),
+    "coverage too low": (GATES, "pass", (), {"conftest": FAILS_COVERAGE}),
     "other functions": (GATES + TIMES, "fail", ("-o", "python_functions=test_latency"), {}),
     "deselected": (GATES, "pass", ("-k", "size"), {}),
     "by node": (GATES, "pass", ("test_suite.py::test_gate[size]",), {}),
     "stopped at the first": (GATES, "fail", ("-x",), {}),
     "without the session": (GATES, "fail", ("-p", "no:optimize-session"), {}),
     "in several processes": (GATES, "pass", ("-n", "2"), {}),
+    "in several processes, skipped": (SKIPPED, "pass", ("-n", "2"), {}),
+    "in several processes, never called": (NEVER_ASKED, "fail", ("-n", "2"), {}),
 }
 
 
