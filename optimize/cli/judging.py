@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from optimize.cli.common import EXIT_CODES, exit_code, request_of, teller_of
@@ -114,7 +115,9 @@ def _measured(arguments: argparse.Namespace, number: int) -> Report:
 
     with Teller() as tell:
         tell(f"run {number} of {arguments.runs}")
-        _, report = JudgedRun(request_of(arguments, kit=arguments.kit), build).judge(tell)
+        _, report = JudgedRun(
+            request_of(arguments, kit=arguments.kit), partial(build, judged=True)
+        ).judge(tell)
     return report
 
 

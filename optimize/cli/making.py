@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     request = request_of(arguments, baseline=arguments.baseline)
     with teller_of(arguments) as tell:
-        _, report = JudgedRun(request, build).judge(tell)
+        _, report = JudgedRun(request, partial(build, judged=True)).judge(tell)
     write_report(report, arguments.out)
     if arguments.json:
         print(gates_json(report))
@@ -159,14 +160,15 @@ def cache(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Check recipe, data and checkpoints; train nothing."""
     from optimize.data.summary import summary
-    from optimize.pipeline.preflight import preflight
+    from optimize.pipeline.preflight import preflight, undecidable
     from optimize.pipeline.runner import load_splits
 
     chosen, source = settings_of(arguments)
     splits = load_splits(chosen)
     tokenizer = preflight(chosen)
+    faults = undecidable(chosen, splits)
     if arguments.json:
-        print(json.dumps(_checked(chosen, splits)))
+        print(json.dumps(_checked(chosen, splits) | {"undecidable": faults}))
         return 0
     print(f"settings: {source}")
     print(
@@ -176,7 +178,7 @@ def check(arguments: argparse.Namespace) -> int:
     if tokenizer is None:
         print(lines_for_terminal("\n".join(summary(splits))))
         print(f"variants: {', '.join(chosen.judged_variants)}")
-        print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+        _print_gates(chosen, faults)
         return 0
     from optimize.models.fit import token_lengths
     from optimize.pipeline.cost import cost_of, measured_pace
@@ -186,8 +188,14 @@ def check(arguments: argparse.Namespace) -> int:
     tokens = lengths(splits.train.texts[:COST_TEXTS])
     pace = measured_pace(chosen, sum(tokens) / len(tokens))
     print(f"cost: {cost_of(chosen, splits, pace).line}")
-    print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+    _print_gates(chosen, faults)
     return 0
+
+
+def _print_gates(chosen: Settings, faults: Sequence[str]) -> None:
+    print(f"gates: {', '.join(chosen.active_gates) or 'none'}")
+    for fault in faults:
+        print(lines_for_terminal(f"a run would be refused: {fault}"))
 
 
 def _checked(chosen: Settings, splits: Splits) -> dict[str, Any]:

@@ -57,18 +57,8 @@ def check_texts(kit: Kit, settings: Settings) -> None:
     split = settings.judge.split
     examples = kit.examples(split)
     total, distinct = len(examples.texts), len(distinct_rows(examples.texts, examples.labels))
-    for name, gate in settings.active_gates.items():
-        # The margin against a baseline is a default, and may be left undecided.
-        if not isinstance(gate, AccuracyGate) or gate.reference == BASELINE:
-            continue
-        margin = gate.limit(None, isa_class())
-        needed = examples_without_disagreement(margin / 100, Z_95)
-        if distinct < needed:
-            raise KitError(
-                f"gates.{name}: a margin of {margin:g} pp needs {needed} different texts even if "
-                f"no answer differs, and the split {split!r} has {distinct}; add texts, or ask for "
-                "a wider margin"
-            )
+    if faults := too_few(distinct, settings):
+        raise KitError(faults[0])
     if total - distinct > WARN_SHARE * total:
         warnings.warn(
             f"{total - distinct} of {total} texts of the split {split!r} repeat another; gates on "
@@ -76,3 +66,22 @@ def check_texts(kit: Kit, settings: Settings) -> None:
             RepeatedTextsWarning,
             stacklevel=2,
         )
+
+
+def too_few(distinct: int, settings: Settings) -> list[str]:
+    """What no answers could decide on so many different texts, a sentence a gate."""
+    faults = []
+    for name, gate in settings.active_gates.items():
+        # The margin against a baseline is a default, and may be left undecided.
+        if not isinstance(gate, AccuracyGate) or gate.reference == BASELINE:
+            continue
+        margin = gate.limit(None, isa_class())
+        needed = examples_without_disagreement(margin / 100, Z_95)
+        if distinct < needed:
+            faults.append(
+                f"gates.{name}: a margin of {margin:g} pp needs {needed} different texts even if "
+                f"no answer differs, and the split {settings.judge.split!r} has {distinct}; add "
+                f"texts, ask for a wider margin (gates.{name}.max_drop_pp), or let the gate be: "
+                f'judge.drop_gates = ["{name}"]'
+            )
+    return faults

@@ -16,7 +16,10 @@ from optimize.data.load import load
 from optimize.data.sources import form_of
 from optimize.data.splits import DataError, Splits
 from optimize.data.tables import SUFFIXES
-from optimize.judge.statistics.proportions import examples_needed
+from optimize.judge.statistics.proportions import (
+    examples_needed,
+    examples_without_disagreement,
+)
 from optimize.models.checkpoint import load_config, load_tokenizer
 from optimize.models.encoder import StudentError
 from optimize.models.fit import check_fit, token_lengths
@@ -30,7 +33,7 @@ Lines = list[tuple[str, str]]
 BASE = "sample"
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 OUT_OF_SCOPE = ("oos", "out_of_scope", "out-of-scope", "out of scope", "none", "other", "unknown")
-MARGINS_PP = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+MARGINS_PP = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 # Share of texts that teacher and student are taken to answer unlike, for the margin.
 DISCORDANT = 0.05
 LONGEST_SHARE = 99
@@ -142,13 +145,22 @@ def _tables(
                 "for a build here",
             ),
         ],
-        "gates.accuracy-vs-teacher": [
-            (
-                f"max_drop_pp = {_margin(len(splits.test)):g}",
-                f"what {len(splits.test):,} test texts can decide; more texts decide less",
-            ),
-        ],
+        **_gate_tables(settings, splits),
     }
+
+
+def _gate_tables(settings: Settings, splits: Splits) -> dict[str, Lines]:
+    """The margins of accuracy gates, as small as the test texts can decide."""
+    tests = len(splits.test)
+    why = f"what {tests:,} test texts can decide; more texts decide less"
+    tables = {"gates.accuracy-vs-teacher": [(f"max_drop_pp = {_margin(tests):g}", why)]}
+    # That INT8 answers as fp32 does takes the fewest texts, and may still have too few.
+    inherited = settings.gates["accuracy-vs-fp32"].limit(None, "")
+    enough = [each for each in MARGINS_PP if examples_without_disagreement(each / 100) <= tests]
+    if inherited not in enough:
+        margin = min(enough, default=MARGINS_PP[-1])
+        tables["gates.accuracy-vs-fp32"] = [(f"max_drop_pp = {margin:g}", why)]
+    return tables
 
 
 def _quoted(text: str) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from optimize.data.splits import DataError, Splits
+from optimize.judge.checks import too_few
+from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
@@ -43,3 +48,22 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             problem_type=settings.data.problem_type,
         )
     return tokenizer
+
+
+def undecidable(settings: Settings, splits: Splits) -> list[str]:
+    """Gates that the judged split's texts cannot decide, whatever is answered, a sentence each."""
+    judged = splits[settings.judge.split]
+    # Of several labels a text, each set is one.
+    sets = judged.labels.reshape(len(judged), -1)
+    labels = np.unique(sets, axis=0, return_inverse=True)[1].reshape(-1)
+    return too_few(len(distinct_rows(judged.texts, labels)), settings)
+
+
+def check_gates(settings: Settings, splits: Splits) -> None:
+    """Refuse gates that a run could never decide, before minutes of training.
+
+    Raises:
+        DataError: one needs more texts than there are; names it and the remedies.
+    """
+    if faults := undecidable(settings, splits):
+        raise DataError("\n".join(faults))

@@ -16,7 +16,7 @@ from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
 from optimize.pipeline.graph import can_quantize, graph
 from optimize.pipeline.own import tell_left_out
-from optimize.pipeline.preflight import preflight
+from optimize.pipeline.preflight import check_gates, preflight, undecidable
 from optimize.pipeline.stage import Stage
 from optimize.settings.judging import COMPARED
 from optimize.settings.recipe import Settings
@@ -34,6 +34,8 @@ def build(
     tell: Tell,
     cache_root: Path | None = None,
     profile: Profile | None = None,
+    *,
+    judged: bool = False,
 ) -> Path:
     """Build the kit that the settings describe, or find it in the cache.
 
@@ -45,20 +47,26 @@ def build(
         tell: told what is being done, a line at a time.
         cache_root: where stages are kept; by default the user's cache folder.
         profile: told where the time goes.
+        judged: whether the kit is to be judged by these gates: then those that its texts cannot
+            decide are refused before anything trains, and else told.
 
     Returns:
         The kit's folder. It belongs to the cache: copy it before changing it.
     """
     with told_when_out():
-        return _build(settings, Runner(tell, cache_root, profile), tell)
+        return _build(settings, Runner(tell, cache_root, profile), tell, judged=judged)
 
 
-def _build(settings: Settings, runner: Runner, tell: Tell) -> Path:
+def _build(settings: Settings, runner: Runner, tell: Tell, *, judged: bool) -> Path:
     built = Build(settings, runner)
     compared = settings.quantize.compare
     new = not runner.has(built.stages["kit"])
     if new:
         preflight(settings)
+        if judged:
+            check_gates(settings, built.splits)
+        for fault in undecidable(settings, built.splits):
+            tell(f"a run would be refused: {fault}")
         tell_left_out(settings, tell)
     if new and settings.builds_chain and compared != "none" and not can_quantize(compared):
         tell(

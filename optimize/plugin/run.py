@@ -162,7 +162,7 @@ def _build(settings: Settings, tell: Tell) -> Path:
             f"building a kit needs the extra `build` ({error}); `pip install optimize[build]`, "
             "or judge a kit built elsewhere with --kit"
         ) from error
-    return build(settings, tell)
+    return build(settings, tell, judged=True)
 
 
 def _write_job_summary(report: Report) -> None:

@@ -9,7 +9,10 @@ from conftest import tiny_rows
 from optimize.cli import main
 from optimize.data.columns import guess, table_of
 from optimize.data.splits import DataError
+from optimize.judge.statistics.proportions import examples_without_disagreement
 from optimize.settings import load
+
+FP32 = "accuracy-vs-fp32"
 
 
 def write(path, rows, header=("text", "label")):
@@ -112,3 +115,28 @@ def test_columns_are_told_by_names_and_values(table, text, label):
 def test_no_texts_no_guess():
     with pytest.raises(DataError, match=r"looks like texts; write data\.text_column"):
         guess({"a": [1, 2, 3, 4], "b": [1, 1, 2, 2]}, "t.csv")
+
+
+@pytest.mark.parametrize("rows", [60, 180])
+def test_few_texts_get_margins_that_they_can_decide(rows, tiny_backbone, tmp_path, capsys):
+    few = write(tmp_path / "few.csv", tiny_rows(rows), ("text", "label"))
+    settings, _ = started(capsys, tmp_path, few, tiny_backbone)
+    tests = rows // 5
+    margins = [settings.gates[name].limit(None, "") for name in ("accuracy-vs-teacher", FP32)]
+    assert margins[0] >= margins[1] > 1.0
+    assert all(examples_without_disagreement(margin / 100) <= tests for margin in margins)
+    assert main(["check", "--recipe", str(tmp_path / "first.toml")]) == 0
+
+
+def test_a_margin_that_no_text_decides_is_refused_before_anything_trains(
+    one_file, tiny_backbone, tmp_path, capsys
+):
+    started(capsys, tmp_path, one_file, tiny_backbone)
+    recipe = ["--recipe", str(tmp_path / "first.toml")]
+    recipe += ["--set", "gates.accuracy-vs-teacher.max_drop_pp=0.01"]
+    for command, code in (("check", 0), ("run", 1)):
+        assert main([command, *recipe]) == code
+        told = "".join(capsys.readouterr())
+        assert "needs 29956 different texts even if no answer differs" in told
+        assert 'judge.drop_gates = ["accuracy-vs-teacher"]' in told
+        assert "teacher: building" not in told
