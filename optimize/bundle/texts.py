@@ -14,6 +14,12 @@ SHOWN_MARK = " ‖ "
 Text = str | Sequence[str]
 
 
+def evenly(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many of the texts, evenly spaced: files are often sorted by label."""
+    count = min(most, len(texts))
+    return [texts[place * len(texts) // count] for place in range(count)]
+
+
 def surrogate_fault(text: str) -> str:
     """Why a text cannot be stored or tokenised, or nothing.
 

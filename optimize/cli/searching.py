@@ -83,7 +83,8 @@ def sensitivity(arguments: argparse.Namespace) -> int:
         costs = sensitivity(model, split.texts, tell)
         exclude = None
         if arguments.until is not None:
-            exclude = excluded_until(model, costs, split, arguments.until, tell)
+            bits = chosen.quantize.embeddings
+            exclude = excluded_until(model, costs, split, arguments.until, tell, bits)
     if arguments.json:
         print(json.dumps({"nodes": [cost._asdict() for cost in costs], "exclude": exclude}))
     else:

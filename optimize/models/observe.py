@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from optimize.bundle.texts import evenly
 from optimize.models.inputs import tokenizer_inputs
 
 # So many texts say what a model's parts are worth; more of them change it little.
@@ -22,12 +23,12 @@ def observed(
     *,
     text_pairs: bool = False,
 ) -> Generator[Tensor]:
-    """Answer the first texts, without dropout or gradients.
+    """Answer some of the texts, without dropout or gradients.
 
     Args:
         model: is left in the mode that it was in.
         tokenizer: its own.
-        texts: the first of them are read.
+        texts: :data:`TEXTS` of them are read, evenly spaced.
         max_length: longest input in tokens.
         text_pairs: whether each text is a pair.
 
@@ -37,8 +38,9 @@ def observed(
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(texts[:TEXTS]), BATCH):
-            inputs = tokenizer_inputs(texts[start : start + BATCH], pairs=text_pairs)
+        read = evenly(texts, TEXTS)
+        for start in range(0, len(read), BATCH):
+            inputs = tokenizer_inputs(read[start : start + BATCH], pairs=text_pairs)
             batch = tokenizer(
                 *inputs, padding=True, truncation=True, max_length=max_length, return_tensors="pt"
             )

@@ -11,10 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from optimize.bundle.classifier import Classifier
+from optimize.bundle.classifier import Classifier, Logits, given_labels, probabilities
 from optimize.bundle.folder import MODEL_NAME
+from optimize.bundle.manifest import Manifest
 from optimize.bundle.onnx_header import read_facts
 from optimize.bundle.session import oldest_onnxruntime
+from optimize.bundle.texts import evenly
 from optimize.data.splits import Split
 from optimize.pipeline.saturation import Guarded, overflowing_pairs
 
@@ -64,28 +66,42 @@ def checked(int8: Path, fp32: Path, validation: Split) -> Checks:
     Args:
         int8: its folder.
         fp32: folder of the same student in fp32.
-        validation: texts; the first :data:`TEXTS` are asked.
+        validation: texts; :data:`TEXTS` of them are asked, evenly spaced.
     """
     content = (int8 / MODEL_NAME).read_bytes()
     facts = read_facts(content)
     oldest = oldest_onnxruntime(facts)
     products = _products(content)
-    texts = list(validation.texts[:TEXTS])
+    texts = evenly(validation.texts, TEXTS)
     ours = Classifier(int8)
     alone, together = (ours.logits(texts, batch_size=size) for size in (1, BATCH))
-    plain = Classifier(fp32).logits(texts, batch_size=BATCH)
+    reference = Classifier(fp32)
+    plain = reference.logits(texts, batch_size=BATCH)
+    given = [_given(found, ours.manifest) for found in (alone, together)]
     guarded = Guarded(int8).logits(texts, batch_size=1)
     return Checks(
         bytes_by_operator=facts.bytes_by_operator,
         integer=products.integer,
         floating=products.floating,
-        agreement=float((alone.argmax(axis=1) == plain.argmax(axis=1)).mean()),
+        agreement=_share_alike(given[0], _given(plain, reference.manifest)),
         logit_gap=float(np.abs(alone - plain).max()),
-        stays_in_batches=float((alone.argmax(axis=1) == together.argmax(axis=1)).mean()),
+        stays_in_batches=_share_alike(*given),
         overflowing=overflowing_pairs(products.signed),
         guarded_gap=float(np.abs(alone - guarded).max()),
         onnxruntime="unknown" if oldest is None else ".".join(map(str, oldest)),
     )
+
+
+def _given(logits: Logits, manifest: Manifest) -> list[tuple[int, ...]]:
+    """What each text is given, with the bias or the thresholds that are fitted for this model."""
+    likely = probabilities(logits, manifest)
+    if manifest.multi_label:
+        return given_labels(likely, manifest)
+    return [(int(label),) for label in likely.argmax(axis=1)]
+
+
+def _share_alike(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> float:
+    return float(np.mean([a == b for a, b in zip(first, second, strict=True)]))
 
 
 class _Products(NamedTuple):

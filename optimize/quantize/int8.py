@@ -27,7 +27,7 @@ class QuantizeError(RuntimeError):
     """A quantization that did not quantize; the message says what was found."""
 
 
-# Types of the nodes that are quantized.
+# Types of the nodes that are quantized, once each Gemm is a MatMul.
 QUANTIZED = ("MatMul", "Attention", "Gather")
 
 
@@ -131,12 +131,16 @@ def ort_dynamic(
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # The quantizer makes a MatMul of each Gemm, under this name, before it looks at names.
+    exclude, nodes = (
+        [name for each in names for name in (each, f"{each}_MatMul")] for names in (exclude, nodes)
+    )
     quantize_dynamic(
         source,
         target,
         op_types_to_quantize=list(QUANTIZED),
-        nodes_to_quantize=list(nodes),
-        nodes_to_exclude=list(exclude),
+        nodes_to_quantize=nodes,
+        nodes_to_exclude=exclude,
         per_channel=True,
         weight_type=QuantType.QInt8,
         extra_options={

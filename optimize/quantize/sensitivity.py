@@ -21,8 +21,10 @@ from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.node_cost import NodeCost
 from optimize.bundle.session import checked_facts, open_session
+from optimize.bundle.texts import evenly
 from optimize.data.splits import Split
-from optimize.quantize.int8 import QUANTIZED, ort_dynamic, quantize
+from optimize.quantize.int8 import QUANTIZED, four_bit_ort_dynamic, ort_dynamic, quantize
+from optimize.settings.quantization import EmbeddingBits
 from optimize.training.evaluation import score_of
 from optimize.workspace import Progress, Tell
 
@@ -35,10 +37,10 @@ def sensitivity(model: Path, texts: Sequence[str], tell: Tell) -> list[NodeCost]
 
     Args:
         model: folder of the fp32 ONNX model.
-        texts: the first :data:`TEXTS` are asked.
+        texts: :data:`TEXTS` of them are asked.
         tell: told the progress.
     """
-    asked = _Asked(model, texts[:TEXTS])
+    asked = _Asked(model, evenly(texts, TEXTS))
     several = read_manifest(model).multi_label
     source = model / MODEL_NAME
     plain, size = asked.logits(source.read_bytes()), source.stat().st_size
@@ -64,7 +66,7 @@ def quantizable(model: Path) -> list[tuple[str, str]]:
     return [
         (node.name, node.op_type)
         for node in graph.node
-        if node.op_type in QUANTIZED and stored.intersection(node.input[:2])
+        if node.op_type in (*QUANTIZED, "Gemm") and stored.intersection(node.input[:2])
     ]
 
 
@@ -104,6 +106,7 @@ def excluded_until(
     split: Split,
     most_pp: float,
     tell: Tell,
+    embeddings: EmbeddingBits = "int8",
 ) -> list[str]:
     """Nodes to leave in fp32, the dearest first, until INT8 loses at most so much.
 
@@ -113,6 +116,7 @@ def excluded_until(
         split: validation texts.
         most_pp: accuracy, or micro F1, that INT8 may lose against fp32, in percentage points.
         tell: told each step.
+        embeddings: as ``quantize.embeddings``; a table of four bits is never left in fp32.
 
     Returns:
         Their names; empty where INT8 loses no more as it is, all where even that is not enough.
@@ -121,10 +125,12 @@ def excluded_until(
     source = model / MODEL_NAME
     right = _score(asked.logits(source.read_bytes()), split)
     excluded: list[str] = []
+    made = four_bit_ort_dynamic if embeddings == "int4" else ort_dynamic
+    costs = [cost for cost in costs if embeddings == "int8" or cost.operator != "Gather"]
     for cost in [*costs, None]:
         with TemporaryDirectory() as work:
             target = Path(work, MODEL_NAME)
-            quantize(partial(ort_dynamic, exclude=tuple(excluded)), source, target, integer=False)
+            quantize(partial(made, exclude=tuple(excluded)), source, target, integer=False)
             drop = 100 * (right - _score(asked.logits(target.read_bytes()), split))
             size = target.stat().st_size
         tell(f"sensitivity: {len(excluded)} nodes in fp32, {size / 1e6:.1f} MB: {drop:+.2f} pp")

@@ -8,9 +8,10 @@ nodes. So it is a candidate to be measured, and not the default.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import read_manifest
+from optimize.bundle.texts import evenly
 from optimize.data.splits import TrainingData
 from optimize.quantize.int8 import write_int8
 from optimize.settings.quantization import CalibrationMethod
@@ -49,8 +51,7 @@ def build_static_int8(
     Raises:
         QuantizeError: nothing was quantized.
     """
-    rows = np.linspace(0, len(data.train) - 1, min(texts, len(data.train))).astype(int)
-    chosen = [data.train.texts[row] for row in rows]
+    chosen = evenly(data.train.texts, texts)
     run.tell(f"ranges of activations on {len(chosen)} training texts, by {method}")
 
     def quantizer(source: Path, target: Path) -> None:
@@ -82,21 +83,26 @@ def ort_static(
         "percentile": Methods.Percentile,
         "entropy": Methods.Entropy,
     }
-    quantize_static(
-        source,
-        target,
-        reader,
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["MatMul", "Gather"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        activation_type=QuantType.QUInt8,
-        calibrate_method=methods[method],
-        extra_options={
-            "MatMulConstBOnly": True,
-            "DefaultTensorType": onnx.TensorProto.FLOAT,
-        },
-    )
+    # The calibrators print how far they are.
+    with redirect_stdout(io.StringIO()):
+        quantize_static(
+            source,
+            target,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            calibrate_method=methods[method],
+            extra_options={
+                "MatMulConstBOnly": True,
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+                # One batch at a time: histograms are made of stacked ones, and batches of texts
+                # are of different lengths.
+                "CalibStridedMinMax": 1,
+            },
+        )
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -106,11 +112,19 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         graph = onnx.load(str(model), load_external_data=False).graph
         self._wanted = {node.name for node in graph.input}
         encoder = TextEncoder(folder, read_manifest(folder))
-        self._batches: Iterator[Any] = encoder.batches(list(texts), BATCH)
+        self._batches = [batch for _, batch in encoder.batches(list(texts), BATCH)]
+        self._left = range(len(self._batches))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """The batches that are to come."""
+        self._left = range(start_index, min(end_index, len(self)))
 
     def get_next(self) -> dict[str, NDArray[np.int64]] | None:
         """One batch, or nothing when there are no more."""
-        found = next(self._batches, None)
-        if found is None:
+        if not self._left:
             return None
-        return {name: array for name, array in found[1].items() if name in self._wanted}
+        batch, self._left = self._batches[self._left[0]], self._left[1:]
+        return {name: array for name, array in batch.items() if name in self._wanted}

@@ -11,6 +11,8 @@ from optimize.settings.base import Section
 QuantizationRecipe = Literal["ort-dynamic", "ort-static", "optimum-dynamic"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
 
+EmbeddingBits = Literal["int8", "int4"]
+
 
 class ExportSettings(Section):
     """``[export]``: opset and IR version bound the oldest onnxruntime that loads the bundle.
@@ -44,7 +46,7 @@ class QuantizeSettings(Section):
 
     recipe: QuantizationRecipe = "ort-dynamic"
     exclude: tuple[str, ...] = ()
-    embeddings: Literal["int8", "int4"] = "int8"
+    embeddings: EmbeddingBits = "int8"
     calibration: CalibrationMethod = "minmax"
     calibration_texts: int = Field(default=256, ge=1)
     compare: QuantizationRecipe | Literal["none"] = "optimum-dynamic"

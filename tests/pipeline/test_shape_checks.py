@@ -3,13 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 
-from optimize.bundle.folder import MODEL_NAME
+from optimize.bundle.folder import MODEL_NAME, read_manifest
+from optimize.bundle.manifest import OutOfScope
 from optimize.bundle.onnx_header import read_facts
 from optimize.bundle.session import oldest_onnxruntime
 from optimize.data.splits import Split
 from optimize.judge.kit import read_kit
-from optimize.pipeline.shape_checks import checked
+from optimize.pipeline.shape_checks import _given, checked
+from optimize.problems import MULTI_LABEL
 from optimize.quantize.int8 import build_int8
 from optimize.workspace import Workspace
 
@@ -63,10 +66,10 @@ def test_answers_that_hang_on_their_batch_are_counted(tiny_kit, validation, monk
 
     class Fickle:
         def __init__(self, folder):
-            pass
+            self.manifest = replace(read_manifest(folder), out_of_scope=None)
 
         def logits(self, texts, *, batch_size):
-            rows = np.zeros((len(texts), 2), dtype=np.float32)
+            rows = np.zeros((len(texts), 3), dtype=np.float32)
             rows[np.arange(len(texts)), int(batch_size > 1)] = 1
             return rows
 
@@ -74,3 +77,15 @@ def test_answers_that_hang_on_their_batch_are_counted(tiny_kit, validation, monk
     monkeypatch.setattr(shape_checks, "Guarded", Fickle)
     found = checked(tiny_kit / "student-int8", tiny_kit / "student-onnx", validation)
     assert (found.stays_in_batches, found.agreement, found.logit_gap) == (0.0, 0.0, 1.0)
+
+
+def test_answers_are_what_a_text_is_given(tiny_kit):
+    """By bias or thresholds, not by the largest logit alone."""
+    plain = replace(read_manifest(tiny_kit / "student-int8"), out_of_scope=None, temperature=1.0)
+    logits = np.array([[1.0, 0.5, -1.0]], dtype=np.float32)
+    assert _given(logits, plain) == [(0,)]
+    rule = OutOfScope(label=plain.labels[1], bias=1.0)
+    assert _given(logits, replace(plain, out_of_scope=rule)) == [(1,)]
+    several = replace(plain, problem_type=MULTI_LABEL, thresholds=(0.5, 0.6, 0.5))
+    assert _given(logits, several) == [(0, 1)]
+    assert _given(logits - 0.3, several) == [(0,)]

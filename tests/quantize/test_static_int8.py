@@ -1,6 +1,9 @@
 """INT8 with ranges that are fixed beforehand."""
 
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import pytest
 
 from optimize import Classifier
@@ -22,14 +25,18 @@ def data(tiny_kit):
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
-def test_it_answers_as_fp32_does_and_alike_in_batches(tiny_kit, tmp_path, data, method):
+def test_it_answers_as_fp32_does_and_alike_in_batches(tiny_kit, tmp_path, data, method, capsys):
     told = []
     run = Workspace(tmp_path, told.append)
     result = tmp_path / "int8"
     result.mkdir()
     model = tiny_kit / "teacher-onnx"
-    build_static_int8(result, run, method=method, texts=8, data=data, model=model)
-    assert told == [f"ranges of activations on 8 training texts, by {method}"]
+    # Several batches, of different lengths.
+    longer = tuple("please " * (row % 7) + text for row, text in enumerate(data.train.texts))
+    read = replace(data, train=replace(data.train, texts=longer))
+    build_static_int8(result, run, method=method, texts=20, data=read, model=model)
+    assert told == [f"ranges of activations on 20 training texts, by {method}"]
+    assert capsys.readouterr().out == ""
     plain, int8 = Classifier(model), Classifier(result)
     assert int8.manifest.quantization == "ort-static"
     texts = data.validation.texts
@@ -40,4 +47,8 @@ def test_it_answers_as_fp32_does_and_alike_in_batches(tiny_kit, tmp_path, data, 
     assert np.abs(alone - together).max() < 0.05
     facts = read_facts((result / "model.onnx").read_bytes())
     assert {"QuantizeLinear", "DequantizeLinear"} <= facts.operators
+    left = onnx.load(str(result / "model.onnx")).graph
+    floats = {each.name for each in left.initializer if len(each.dims) == 2 and each.data_type == 1}
+    products = [node for node in left.node if node.op_type in ("MatMul", "Gemm")]
+    assert not [node.name for node in products if floats.intersection(node.input)]
     assert (result / "model.onnx").stat().st_size < (model / "model.onnx").stat().st_size
