@@ -55,6 +55,7 @@ def search(arguments: argparse.Namespace) -> int:
         plot(outcome, chosen, out / "search.svg")
     base = _base(arguments)
     recipe = out / ("recipe.toml" if base is not None else "tables-for-pyproject.toml")
+    recipe.unlink(missing_ok=True)  # an earlier search's
     if outcome.picked is not None:
         recipe.write_text(recipe_of(outcome, base, arguments.overrides), encoding="utf-8")
     if arguments.json:

@@ -36,12 +36,7 @@ def narrow_feed_forward(model: PreTrainedModel, answering: Generator[Tensor], wi
     Raises:
         StudentError: the layers are of another kind, or narrower already.
     """
-    pairs = [(_named(layer, WIDENING), _named(layer, NARROWING)) for layer in layer_stack(model)[2]]
-    before = int(pairs[0][0].out_features)
-    if width > before:
-        raise StudentError(
-            f"student.feed_forward = {width}, but the model's layers have {before}; ask for fewer"
-        )
+    pairs, before = feed_forwards(model, width)
     said = _activations(answering, [narrowing for _, narrowing in pairs])
     for (widening, narrowing), activation in zip(pairs, said, strict=True):
         importance = activation * narrowing.weight.norm(dim=0)
@@ -52,6 +47,29 @@ def narrow_feed_forward(model: PreTrainedModel, answering: Generator[Tensor], wi
         if hasattr(model.config, key):
             setattr(model.config, key, width)
     return before
+
+
+def feed_forwards(
+    model: PreTrainedModel, width: int
+) -> tuple[list[tuple[nn.Linear, nn.Linear]], int]:
+    """The two matrices of each feed-forward, and how many neurons there are.
+
+    Raises:
+        StudentError: the layers are of another kind, or narrower than ``width`` already.
+    """
+    try:
+        layers = layer_stack(model)[2]
+    except StudentError as error:
+        raise StudentError(
+            f'student.feed_forward = {width}: {error}; set student.feed_forward = "all"'
+        ) from error
+    pairs = [(_named(layer, WIDENING), _named(layer, NARROWING)) for layer in layers]
+    before = int(pairs[0][0].out_features)
+    if width > before:
+        raise StudentError(
+            f"student.feed_forward = {width}, but the model's layers have {before}; ask for fewer"
+        )
+    return pairs, before
 
 
 def _named(layer: nn.Module, names: Sequence[str]) -> nn.Linear:

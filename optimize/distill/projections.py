@@ -46,7 +46,14 @@ def observe_student(
         theirs = _aligned("hidden", targets, training_set.tokens).values.shape[1] // depth
         widths |= {f"hidden{place}": (student.config.hidden_size, theirs) for place in range(depth)}
     if settings.relations:
-        _aligned("relations", targets, training_set.tokens)
+        theirs = _aligned("relations", targets, training_set.tokens).values.shape[1] // 3
+        for width in (student.config.hidden_size, theirs):
+            if width % settings.relation_heads:
+                raise DistillError(
+                    f"distill.relation_heads = {settings.relation_heads} does not divide a width "
+                    f"of {width}; set it to one that divides {student.config.hidden_size} and "
+                    f"{theirs}"
+                )
     for name, (ours, theirs) in widths.items():
         if ours != theirs or not training_set.same_origin:
             setattr(student, _attribute(name), nn.Linear(ours, theirs))

@@ -164,6 +164,11 @@ def shaped_student(
         dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
         width = student.width or STATIC_WIDTH
         pair = (static_student(*pair, texts.texts(), width, dropout), pair[1])
+        if learning.distill.freeze_embeddings:
+            run.tell(
+                "its vectors will not learn, and they are most of it: "
+                "distill.freeze_embeddings = false lets them"
+            )
     run.tell(f"{parameter_count(pair[0]):,} parameters")
     return pair
 
@@ -197,10 +202,12 @@ def shrink(
             f"{found.tokens:,} of {found.before:,} tokens kept; {100 * found.respelt:.2f} % of the "
             "validation texts' tokens are spelt with others"
         )
+    if asked.shape == "static":  # of an encoder it takes the vectors alone
+        return
     if asked.feed_forward is not None:
         before = narrow_feed_forward(model, answering(), asked.feed_forward)
         run.tell(f"{asked.feed_forward:,} of {before:,} neurons of each feed-forward kept")
-    if asked.width is not None and asked.shape == "encoder":
+    if asked.width is not None:
         share = narrow_width(model, answering(), asked.width)
         run.tell(
             f"hidden states of {asked.width:,} values keep {100 * share:.1f} % of their variance"

@@ -69,10 +69,12 @@ def prune_vocabulary(
         return Pruned(len(known), len(known), 0.0)
     counts = token_counts(tokenizer, texts)
     needed = _needed(content, known, tokenizer)
+    needed |= _without_pieces(content, known, counts)
     if len(needed) > size:
         raise StudentError(
             f"student.vocabulary = {size}, but the special tokens and single characters of this "
-            f"tokenizer alone are {len(needed)}; ask for more"
+            f"tokenizer alone are {len(needed)}, with words of the texts that these cannot spell; "
+            "ask for more"
         )
     kept = _chosen(content, known, counts, needed, size)
     seen = token_counts(tokenizer, held_out)
@@ -133,12 +135,34 @@ def _needed(
     """Special tokens, single characters and bytes: without them a text could not be spelt."""
     special = {token["id"] for token in content["added_tokens"]} | {*tokenizer.all_special_ids}
     unknown = content["model"].get("unk_id")
+    if unknown is None and (word := content["model"].get("unk_token")) in known:
+        unknown = known.index(word)
     # RoBERTa's family counts positions from behind the id of padding: it is 1, and must not move.
     padding = tokenizer.pad_token_id or 0
     first = range(padding + 1) if padding <= 3 else ()
     end = content["model"].get("end_of_word_suffix") or ""
     single = {place for place, token in enumerate(known) if _is_single(token.removesuffix(end))}
     return special | single | {*first} | ({unknown} if unknown is not None else set())
+
+
+def _without_pieces(
+    content: Mapping[str, Any], known: Sequence[str], counts: Counter[int]
+) -> set[int]:
+    """Tokens of the texts that would be unknown without their own: a character has no token."""
+    if content["model"]["type"] == "BPE":  # each is merged from single ones, which are kept
+        return set()
+    there = {*known}
+    wordpiece = content["model"]["type"] == "WordPiece"
+
+    def spelt(token: str) -> bool:
+        if not wordpiece:
+            return all(character in there for character in token)
+        continued = token.startswith(CONTINUED)
+        bare = token.removeprefix(CONTINUED)
+        pieces = [CONTINUED + each if continued or at else each for at, each in enumerate(bare)]
+        return all(piece in there for piece in pieces)
+
+    return {place for place in counts if not spelt(known[place])}
 
 
 def _is_single(token: str) -> bool:

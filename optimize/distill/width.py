@@ -39,7 +39,7 @@ def narrow_width(model: PreTrainedModel, answering: Generator[Tensor], width: in
         StudentError: another family, a width that is no multiple of a head's, or more than there
             is.
     """
-    heads = _heads(model, width)
+    heads = heads_kept(model, width)
     seen = _Seen(model, answering)
     states = torch.cat([out for _, out in seen.norms.values()])
     projection, share = _principal(states, width)
@@ -63,7 +63,12 @@ def narrow_width(model: PreTrainedModel, answering: Generator[Tensor], width: in
     return share
 
 
-def _heads(model: PreTrainedModel, width: int) -> int:
+def heads_kept(model: PreTrainedModel, width: int) -> int:
+    """How many heads a layer has at that width.
+
+    Raises:
+        StudentError: see :func:`narrow_width`.
+    """
     if not isinstance(model, BertForSequenceClassification | MeanPooledBert):
         raise StudentError(
             f"student.width = {width} needs a BERT, and the student is a {type(model).__name__}; "

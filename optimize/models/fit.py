@@ -90,6 +90,15 @@ def _check_problem(checkpoint: str, config: Any, wanted: ProblemType, *, fine_tu
         )
 
 
+def shape_of(checkpoint: str, revision: str | None) -> PreTrainedModel:
+    """A classifier of a checkpoint's shape, without weights.
+
+    Raises:
+        CheckpointError: there is none such.
+    """
+    return _without_weights(checkpoint, load_config(checkpoint, revision))
+
+
 def _without_weights(checkpoint: str, config: Any) -> PreTrainedModel:
     """The model on no device: its shapes, and none of its memory."""
     from transformers import AutoModelForSequenceClassification

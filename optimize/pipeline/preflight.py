@@ -10,9 +10,10 @@ from optimize.data.splits import DataError, Splits
 from optimize.judge.checks import too_few
 from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.settings.recipe import Settings
+from optimize.settings.training import StudentSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
@@ -26,9 +27,10 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
     """
     if not settings.builds_chain:
         return None
-    from optimize.models.fit import check_fit
+    from optimize.models.fit import check_fit, shape_of
 
     teacher, student = settings.teacher, settings.student
+    source = teacher if student.checkpoint == "teacher" else student
     length, own = teacher.max_length, student.checkpoint != "teacher"
     tokenizer = check_fit(
         teacher.checkpoint,
@@ -47,7 +49,25 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             layers=student.layers,
             problem_type=settings.data.problem_type,
         )
+    _check_shape(settings.student, shape_of(source.checkpoint, source.revision))
     return tokenizer
+
+
+def _check_shape(student: StudentSettings, model: PreTrainedModel) -> None:
+    """Refuse what cannot be cut out of a model.
+
+    Raises:
+        StudentError: it is of another family, or not so wide.
+    """
+    from optimize.distill.feed_forward import feed_forwards
+    from optimize.distill.width import heads_kept
+
+    if student.shape == "static":
+        return
+    if student.feed_forward is not None:
+        feed_forwards(model, student.feed_forward)
+    if student.width is not None:
+        heads_kept(model, student.width)
 
 
 def undecidable(settings: Settings, splits: Splits) -> list[str]:

@@ -34,13 +34,20 @@ from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.models.encoder import StudentError
 from optimize.pipeline.graph import shape_stage
+from optimize.pipeline.preflight import preflight
 from optimize.pipeline.runner import Build, Runner
 from optimize.pipeline.shape_checks import Checks, checked
 from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
 from optimize.pipeline.stage import Stage
 from optimize.quantize.int8 import QuantizeError
 from optimize.quantize.parity import ExportError
-from optimize.settings.gates import AccuracyGate, GateTable, SizeGate, SpeedupGate
+from optimize.settings.gates import (
+    AccuracyGate,
+    GateTable,
+    SizeGate,
+    SpeedupGate,
+    gate_name,
+)
 from optimize.settings.load import SettingsError, parse
 from optimize.settings.recipe import Settings
 from optimize.workspace import Progress, Tell
@@ -72,6 +79,7 @@ def search(
     """
     if not settings.builds_chain:
         raise ValueError("this recipe builds no student: there is no shape to search")
+    preflight(settings)
     return _Search(settings, minutes, tell, cache_root).outcome()
 
 
@@ -116,12 +124,20 @@ class _Search:
         return checked(int8, fp32, self.splits.validation)
 
     def _unchecked(self) -> tuple[str, ...]:
+        """Gates that no shape was held against, each on every workload."""
         looked_at = {
             *(name for name, _ in self._gates(SizeGate, TEACHER)),
-            *(name for name, _ in self._gates(SpeedupGate, TEACHER)),
             *(name for name, _ in self._gates(AccuracyGate, TEACHER, "teacher-onnx")),
         }
-        return tuple(name for name in self.settings.active_gates if name not in looked_at)
+        speedups = {name for name, _ in self._gates(SpeedupGate, TEACHER)}
+        workloads = tuple(self.settings.judge.workloads)
+        return tuple(
+            gate_name(name, workload)
+            for name, gate in self.settings.active_gates.items()
+            if name not in looked_at
+            for workload in gate.judged_workloads(workloads)
+            if not (name in speedups and workload == self.workload)
+        )
 
     def _gates(self, kind: type[AnyGate], *references: str) -> list[tuple[str, AnyGate]]:
         """Gates of a kind that hold what ships against one of these."""

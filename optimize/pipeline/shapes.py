@@ -97,23 +97,29 @@ def shapes_of(settings: Settings) -> list[Shape]:
     names = ("layers", "vocabulary", "feed_forward", "width")
     for layers, vocabulary, feed_forward, width in grid:
         student = dict(zip(names, (layers, vocabulary, feed_forward, width), strict=True))
-        words = [f"{_count(layers)} layers"]
+        words = [_layers_words(layers)]
         words += [f"{vocabulary:,} tokens"] if vocabulary else []
         words += [f"feed-forward {feed_forward:,}"] if feed_forward else []
         words += [f"{width:,} wide"] if width else []
         found.append(Shape(", ".join(words), {"shape": "encoder", **student}))
     whole = {"shape": "static", "layers": None, "feed_forward": None}
+    learning = STATIC
+    if not (settings.distill.pooled or settings.distill.cosine):
+        learning = {**STATIC, "representation_epochs": 0}  # no loss on inner states is left
     found += [
-        Shape(f"static, {width:,} wide", {**whole, "width": width}, STATIC)
+        Shape(f"static, {width:,} wide", {**whole, "width": width}, learning)
         for width in asked.static_widths
     ]
     return list({shape.name: shape for shape in found}.values())
 
 
-def _count(layers: Layers) -> str:
+def _layers_words(layers: Layers) -> str:
+    """How many there are, or which: two layers are not the second."""
     if layers is None:
-        return "all"
-    return str(layers) if isinstance(layers, int) else "+".join(map(str, layers))
+        return "all layers"
+    if isinstance(layers, int):
+        return f"{layers} layers"
+    return f"layer{'s' if len(layers) > 1 else ''} {'+'.join(map(str, layers))}"
 
 
 def halved(shapes: Iterable[Shape], epochs: int, keep: float) -> list[Shape]:

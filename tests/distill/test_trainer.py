@@ -243,6 +243,13 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_alone(
     train_student(settings, student, training_set, splits.validation, 5, run_of(tmp_path))
 
 
+def test_relation_heads_that_do_not_divide_a_width_are_refused_before_the_first_step(
+    splits, tiny_backbone, scored, tmp_path
+):
+    with pytest.raises(DistillError, match=r"relation_heads = 12 does not divide a width of 32"):
+        trained(splits, tiny_backbone, tmp_path, scored, relations=1.0, relation_heads=12)
+
+
 @pytest.mark.parametrize("name", ["pooled", "cosine", "hidden", "relations"])
 def test_states_that_precomputed_logits_do_not_have_are_refused(
     name, splits, tiny_backbone, tmp_path

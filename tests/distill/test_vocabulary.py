@@ -179,3 +179,27 @@ def test_any_word_is_spelt_by_bytes(word):
     made = Fast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]")
     prune_vocabulary(classifier(len(made)), made, TEXTS[:20], 290)
     assert made.decode(made(word)["input_ids"]) == word
+
+
+def bare_wordpiece(vocabulary, unknown="[UNK]"):
+    raw = Tokenizer(
+        models.WordPiece(dict(zip(vocabulary, range(99), strict=False)), unk_token=unknown)
+    )
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return Fast(tokenizer_object=raw, pad_token="[PAD]")
+
+
+def test_what_stands_for_the_unknown_is_kept_where_it_is_no_special_token():
+    letters = [*"abcdefghij", *(f"##{each}" for each in "abcdefghij")]
+    made = bare_wordpiece(
+        ["[PAD]", *letters, *(f"word{n}" for n in range(40)), "<nobody>"], "<nobody>"
+    )
+    prune_vocabulary(classifier(len(made)), made, ["abc"], 30)
+    assert made.tokenize("abc ß") == ["a", "##b", "##c", "<nobody>"]
+
+
+def test_a_word_without_pieces_of_its_own_stays():
+    """Else it would be unknown: no token has its letters."""
+    made = bare_wordpiece(["[PAD]", "[UNK]", "order", "where", "a", "##a", "aa", *"bcdef"])
+    prune_vocabulary(classifier(len(made)), made, ["where aa"], 10)
+    assert made.tokenize("where aa order") == ["where", "a", "##a", "[UNK]"]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from optimize import settings
 from optimize.cli import main
 from optimize.pipeline import search as module
-from optimize.pipeline.search import search
+from optimize.pipeline.search import _Search, search
 from optimize.pipeline.search_report import checks_of, content_of, plot, recipe_of, table_of
 from optimize.pipeline.shapes import Outcome, Shape, halved, shapes_of
+from optimize.settings import parse
 
 pytestmark = pytest.mark.torch
 SHAPES = st.builds(
@@ -205,3 +206,29 @@ def test_every_width_is_a_shape_and_a_static_one_has_its_own(tiny_recipe):
 def test_rungs_rise_to_the_whole(rungs):
     with pytest.raises(ValueError, match="rungs"):
         settings.parse({"search": {"rungs": rungs}}, "test")
+
+
+def test_two_layers_are_not_the_second():
+    """A list says which, a number how many; none of the four is lost."""
+    chosen = parse({"search": {"layers": [2, [2], [6], 6, [2, 4]]}}, "test")
+    names = ["2 layers", "layer 2", "layer 6", "6 layers", "layers 2+4"]
+    assert [shape.name for shape in shapes_of(chosen)] == names
+
+
+def test_a_static_shape_can_be_had_where_inner_states_come_first():
+    distill = {"hidden": 1.0, "representation_epochs": 1, "pooled": 0.0}
+    table = {"distill": distill, "search": {"static_widths": [8]}}
+    shape = shapes_of(parse(table, "test"))[-1]
+    merged = table | {"student": shape.student, "distill": distill | shape.distill}
+    assert parse(merged, "test").student.shape == "static"
+
+
+def test_gates_on_workloads_that_no_shape_was_timed_on_are_told(tmp_path):
+    gate = {"kind": "speedup", "candidate": "student-int8", "reference": "teacher-torch"}
+    gates = {
+        "long": gate | {"min_ratio": 2.0, "workloads": ["long"]},
+        "all": gate | {"min_ratio": 2.0},
+    }
+    chosen = parse({"gates": gates}, "test")
+    found = _Search(chosen, None, lambda line: None, tmp_path)._unchecked()
+    assert set(found) == {"long[long]", "all[short]", "all[long]", "all[batch32]"}
