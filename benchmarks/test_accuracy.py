@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.gates("accuracy", "fidelity")
+@pytest.mark.gates("accuracy", "fidelity", "labels", "entries")
 def test_accuracy(gate, gate_case):
     gate(gate_case)
 

@@ -3,6 +3,6 @@
 import pytest
 
 
-@pytest.mark.gates("startup", "memory")
+@pytest.mark.gates("startup", "memory", "growth")
 def test_startup(gate, gate_case):
     gate(gate_case)

@@ -12,6 +12,7 @@ from optimize.judge.workers.timing import CONTROL, Workers
 from optimize.workspace import Progress, Tell
 
 EVALUATION_BATCH = 32
+AT_ONCE = 2048  # texts of a request
 Answer = int | Sequence[int]
 Named = Callable[[Sequence[Answer]], tuple[int, ...]]
 
@@ -30,14 +31,21 @@ def predict(
     Raises:
         WorkerError: a probability is not finite.
     """
-    answer = worker.ask("predict", texts=list(texts), batch_size=batch_size)
-    if not answer["finite"]:
-        raise WorkerError(
-            f"worker {worker.spec.name} answered a probability that is not finite; the model is "
-            "broken, build it again"
-        )
-    labels = tuple(answer["labels"]) if named is None else named(answer["labels"])
-    return Predictions(labels=labels, confidences=tuple(answer["confidences"]))
+    given: list[Answer] = []
+    confidences: list[float] = []
+    # A request has a deadline, and a split may have any number of texts.
+    for start in range(0, len(texts), AT_ONCE):
+        part = list(texts[start : start + AT_ONCE])
+        answer = worker.ask("predict", texts=part, batch_size=batch_size)
+        if not answer["finite"]:
+            raise WorkerError(
+                f"worker {worker.spec.name} answered a probability that is not finite; the model "
+                "is broken, build it again"
+            )
+        given += answer["labels"]
+        confidences += answer["confidences"]
+    labels = tuple(given) if named is None else named(given)
+    return Predictions(labels=labels, confidences=tuple(confidences))
 
 
 class Answers:

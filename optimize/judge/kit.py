@@ -145,7 +145,7 @@ class Kit:
         Raises:
             KitError: the bundle's labels are not the kit's, or it is a stranger's code.
         """
-        manifest = _checked_manifest(variant, bundle)
+        manifest = checked_manifest(variant, bundle)
         if not own:
             refuse_code(bundle, manifest)
         # The kit may know more labels, which another of its variants brought.
@@ -227,21 +227,30 @@ def read_kit(folder: Path) -> Kit:
         _check(folder / name, entry.sha256)
     variants = {}
     for name, place in manifest.variants.items():
+        if name not in manifest.manifests:
+            raise KitError(
+                f"{folder / KIT_NAME} has no digest of the variant {name!r}: it was changed. Copy "
+                "the kit again, or build it again."
+            )
         _check(folder / place / MANIFEST_NAME, manifest.manifests[name])
         variants[name] = _variant(name, folder / place)
     return Kit(folder, manifest, variants)
 
 
 def _variant(name: str, folder: Path) -> Variant:
-    manifest = _checked_manifest(name, folder)
+    manifest = checked_manifest(name, folder)
     needed = {"torch": ("torch", "transformers"), "linear": ("sklearn",)}.get(manifest.format, ())
     absent = [library for library in needed if importlib.util.find_spec(library) is None]
     missing = f"needs {' and '.join(absent)}, not installed here" if absent else None
     return Variant(name, folder, manifest, missing)
 
 
-def _checked_manifest(name: str, folder: Path) -> Manifest:
-    """The manifest of a variant whose files are all as it says."""
+def checked_manifest(name: str, folder: Path) -> Manifest:
+    """The manifest of a variant whose files are all as it says.
+
+    Raises:
+        KitError: they are not, or it has none.
+    """
     try:
         manifest = read_manifest(folder)
         check_files(folder, manifest)

@@ -12,7 +12,7 @@ from optimize.judge import baseline as baseline_module
 from optimize.judge.baseline import Baseline
 from optimize.judge.checks import check_kit
 from optimize.judge.duet import interpreter_names
-from optimize.judge.kit import Kit, read_kit
+from optimize.judge.kit import Kit, KitError, checked_manifest, read_kit
 from optimize.judge.records import Mode, Report
 from optimize.judge.run import judge
 from optimize.settings.gates import BASELINE
@@ -110,6 +110,12 @@ class JudgedRun:
             )
         return settings_module.load(request.recipe, request.project, request.overrides)
 
+    @cached_property
+    def _runtime(self) -> str:
+        """The onnxruntime of the interpreter that was given."""
+        (runtime,) = interpreter_names([str(self.request.python)])
+        return runtime
+
     @property
     def _kit_says(self) -> bool:
         """Whether the settings are those of the kit that is judged, since there are no others."""
@@ -128,11 +134,41 @@ class JudgedRun:
         Raises:
             SettingsError: they cannot be used.
             BaselineError: there is no such baseline.
-            KitError: the kit that was given is broken, or its texts cannot decide a gate.
+            KitError: the kit or bundle that was given is broken, or its texts cannot decide a gate.
+            DuetError: the interpreter cannot run a bundle.
         """
-        settings = self.settings
-        if self.request.kit is not None:
-            check_kit(read_kit(self.request.kit), settings)
+        request, settings = self.request, self.settings
+        candidate = self._plain[0].regression.candidate
+        self._check_candidate(candidate)
+        if request.python is not None:
+            self._runtime  # noqa: B018 — asked once, and raises
+        if request.bundle is not None:
+            checked_manifest(candidate, request.bundle)
+        if request.kit is not None:
+            kit = read_kit(request.kit)
+            check_kit(kit, settings)
+            if request.bundle is not None:
+                kit.with_bundle(request.bundle, candidate)
+
+    def _check_candidate(self, candidate: str) -> None:
+        """Refuse to hold against a baseline, or to put a bundle in the place of, what is not there.
+
+        Raises:
+            KitError: ``regression.candidate`` is not judged, or the stored report has none such.
+        """
+        request, judged = self.request, self.settings.judged_variants
+        asked = "--bundle" if request.bundle is not None else "--baseline"
+        if (request.bundle, request.baseline) != (None, None) and candidate not in judged:
+            raise KitError(
+                f"{asked} is about the variant {candidate!r} (regression.candidate), and judge."
+                f"variants has {', '.join(judged)}; set regression.candidate to one of them"
+            )
+        stored = None if self.baseline is None else self.baseline.report
+        if stored is not None and candidate not in stored.variants:
+            raise KitError(
+                f"the baseline's report has no variant {candidate!r} (it has "
+                f"{', '.join(stored.variants)}); set regression.candidate"
+            )
 
     def judge(self, tell: Tell) -> tuple[Kit, Report]:
         """Build or read the kit, measure, decide.
@@ -143,8 +179,8 @@ class JudgedRun:
         request = self.request
         plain, source = self._plain
         if request.python is not None:
-            (runtime,) = interpreter_names([request.python])  # before anything is built for it
-            tell(f"the ONNX models run under {runtime}, {request.python}")
+            # Before anything is built for it.
+            tell(f"the ONNX models run under {self._runtime}, {request.python}")
         settings, against = self.settings, None
         kit = read_kit(request.kit or self._build(plain, tell))
         kit = kit.trusting({} if self._kit_says else plain.variants)

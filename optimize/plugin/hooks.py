@@ -101,7 +101,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not {"gate_case", "variant", "workload"} & names:
         return
     state = session_of(metafunc.config)
-    settings = state.judging.settings
+    settings = state.settings
+    if settings is None:
+        return
     if "gate_case" in names:
         marker = gates_marker(metafunc.definition)
         cases: list[Any] = list(_gate_cases(settings, marker))
@@ -180,7 +182,10 @@ def deployed_labels(report: Report, kit: Kit) -> Callable[[str], list[str]]:
 @pytest.fixture(scope="session")
 def shipped(report: Report) -> str:
     """The variant that one ships: ``regression.candidate``."""
-    return str(report.settings["regression"]["candidate"])
+    name = str(report.settings["regression"]["candidate"])
+    if name not in report.variants:
+        pytest.skip(f"regression.candidate {name!r} is not one of judge.variants")
+    return name
 
 
 @pytest.fixture(scope="session")

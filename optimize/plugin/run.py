@@ -38,7 +38,7 @@ class Judging:
         self.config = config
         self._run: JudgedRun | None = None
         self._judged: tuple[Kit, Report] | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     @property
     def settings(self) -> Settings:
@@ -61,7 +61,8 @@ class Judging:
             self._run = _judged_run(self.config)
         try:
             return question(self._run)
-        except ValueError as error:  # settings, a baseline or a kit that cannot be used
+        # Settings, a baseline or a kit that cannot be used; or a warning that `-W error` raises.
+        except (ValueError, Warning) as error:
             raise pytest.UsageError(str(error)) from error
 
     def check(self) -> None:
@@ -71,6 +72,9 @@ class Judging:
             pytest.UsageError: a kit that is not there or broken, or a gate that the texts cannot
                 decide.
         """
+        folder = self.config.getoption("out")
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise pytest.UsageError(f"--out {folder} is a file; give a folder")
         self._asked(lambda run: run.check())
 
     @property
@@ -98,7 +102,8 @@ class Judging:
             try:
                 with _Teller(self.config) as tell, self._failure_kept():
                     self._judged = self._judge(tell)
-            except Exception as error:
+            # pytest.fail, as of a time limit, is no Exception.
+            except (Exception, pytest.fail.Exception) as error:
                 self._failure = error
                 raise
         return self._judged
@@ -118,12 +123,14 @@ class Judging:
             raise
 
     def _judge(self, tell: Tell) -> tuple[Kit, Report]:
+        from optimize.judge.reports.render import clear_report, write_report
+
         run = self._run = self._run or _judged_run(self.config)
-        kit, report = run.judge(tell)
         folder = self.config.getoption("out")
         if folder is not None:
-            from optimize.judge.reports.render import write_report
-
+            clear_report(folder)
+        kit, report = run.judge(tell)
+        if folder is not None:
             write_report(report, folder)
         _write_job_summary(report)
         return kit, report

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SESSION_NAME = "optimize-session"
 # pytest's own codes are 0 to 5.
 INCONCLUSIVE_EXIT = 6
+# Codes that a judging session may end with, if nothing broke.
+OURS = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT)
 # Version of what this suite adds to pytest-benchmark's JSON.
 BENCHMARK_SCHEMA = 1
 # A test that asks for one of these has the run judged.
@@ -83,9 +85,20 @@ class Session:
         self._other_failures = 0
         self._undecided = 0
         self._session: pytest.Session | None = None
+        self._refused: pytest.UsageError | None = None
         # Read now: a conftest could set them later.
         self._collect_only = bool(config.getoption("collectonly"))
         self._inconclusive = config.getoption("inconclusive")
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in force; nothing where they cannot be used, which is told once, later."""
+        if self._refused is None:
+            try:
+                return self.judging.settings
+            except pytest.UsageError as error:
+                self._refused = error
+        return None
 
     def result(self, case: GateCase) -> GateResult:
         """The result of one gate; that it was asked for is what makes it judged."""
@@ -105,6 +118,8 @@ class Session:
     ) -> None:
         """Note whether the run is judged, before anything is deselected."""
         self._judges = any(_judges(item) for item in items)
+        if self._refused is not None:
+            raise self._refused
         if self._judges:
             self._quieten_benchmarks()
             # All gates of the settings, not only those that a test was found for: a deleted file
@@ -184,8 +199,7 @@ class Session:
             return code or 1
         if not self._judges or self._collect_only:
             return code
-        ours = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT)
-        if code not in (*ours, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if code not in (*OURS, pytest.ExitCode.NO_TESTS_COLLECTED):
             return code
         if code == pytest.ExitCode.TESTS_FAILED and not session.testsfailed:
             return code  # another plugin's, as of a coverage that is too low
@@ -256,7 +270,7 @@ class Session:
         return sorted(self.asked - self.answered, key=str)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         """The verdict, last."""
         report = self.judging.measured
         if report is not None:
@@ -272,7 +286,8 @@ class Session:
                     if result.verdict == "fail":
                         terminalreporter.write_line(annotation(result))
         judged = self._judges and not self._collect_only
-        if (judged or self._in_worker_of_xdist) and self.outcome.words:
+        ended = exitstatus in (*OURS, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if ended and (judged or self._in_worker_of_xdist) and self.outcome.words:
             terminalreporter.write_line(f"FAIL: {self.outcome.words}", red=True)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from optimize.judge.kit import read_kit
 from optimize.judge.records import Span
 from optimize.judge.reports.tables import complaint
 from optimize.judge.run import judge
+from optimize.judge.stored import write_json
 
 pytest_plugins = "pytester"
 
@@ -225,8 +226,53 @@ def test_the_interpreter_given_answers_for_the_bundle(run, tmp_path):
 
 def test_an_interpreter_that_is_none_is_named(run, tmp_path):
     result = run("--python", str(tmp_path / "python"))
-    assert result.ret == 1
-    assert any("python cannot be started" in line for line in result.outlines)
+    assert_one_mistake(result, "python cannot be started")
+
+
+def assert_one_mistake(result, words):
+    """Refused at once, in one sentence, and nothing else is said of gates."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = result.stdout.str() + result.stderr.str()
+    assert told.count(words) == 1
+    assert "Traceback" not in told
+    assert "FAIL" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--recipe", "nowhere.toml"], "nowhere.toml"),
+        (["--baseline=nosuch"], "baseline nosuch: nosuch does not exist"),
+        (["--baseline=git:0123456789"], "git rev-parse"),
+        (["--bundle=nowhere"], "variant student-int8: "),
+        (["--out=gates.toml"], "--out gates.toml is a file; give a folder"),
+        (["--set", "regression.candidate=student-torch", "--bundle=."], "set regression.candidate"),
+        (["--set", "regression.candidate=student-torch", "--baseline=old"], "--baseline is about"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_mistake_of_usage(run, pytester, measured, options, words):
+    old = pytester.path / "old"
+    old.mkdir()
+    write_json(measured, old / "report.json")
+    assert_one_mistake(run(*options), words)
+
+
+def test_a_run_that_breaks_leaves_no_earlier_report(run, pytester):
+    assert run("--out=report").ret == 0
+    assert (pytester.path / "report" / "report.json").is_file()
+    with (pytester.path / "conftest.py").open("a") as stream:
+        stream.write("\ndef broken(*_):\n    raise OSError('no core left')\n")
+        stream.write("optimize.judge.request.judge = broken\n")
+    assert run("--out=report").ret == 1
+    assert [path.name for path in (pytester.path / "report").iterdir()] == ["failure.txt"]
+
+
+def test_a_candidate_that_is_not_judged_is_not_asked(run, measured):
+    """Its gates decide; what is only about what one ships is left out, and says why."""
+    chosen = measured.settings | {"regression": {"candidate": "student-torch"}}
+    result = run("-rs", report=measured.model_copy(update={"settings": chosen}))
+    assert result.ret == 0
+    assert "'student-torch' is not one of judge.variants" in result.stdout.str()
 
 
 def test_a_part_of_a_repository_has_settings_of_its_own(pytester):

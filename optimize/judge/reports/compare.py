@@ -128,8 +128,8 @@ def _named(runs: Sequence[Run]) -> list[Run]:
 def _read(path: Path, variant: str) -> Run:
     folder = path if path.is_dir() else path.parent
     file = path / REPORT_NAME if path.is_dir() else path
-    if not file.is_file():
-        said = folder / FAILURE_NAME
+    said = folder / FAILURE_NAME
+    if said.is_file() or not file.is_file():
         why = said.read_text(encoding="utf-8").strip() if said.is_file() else f"no {file}"
         return Run(folder.name, failure=why)
     report = read_report(file)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 from optimize.judge.records import Report
 from optimize.judge.reports.brief import badge, comment
+from optimize.judge.reports.compare import FAILURE_NAME, REPORT_NAME
 from optimize.judge.reports.page import html
 from optimize.judge.reports.tables import (
     MARKS,
@@ -151,15 +152,28 @@ def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTab
     return table
 
 
+DRAWN: dict[str, Callable[[Report], str]] = {
+    "report.html": html,
+    "comment.md": comment,
+    "badge.json": badge,
+    "report.md": markdown,
+}
+
+
+def clear_report(folder: Path) -> None:
+    """Make the folder, without what an earlier run left in it: that is no answer of this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT_NAME, *DRAWN, FAILURE_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_report(report: Report, folder: Path) -> None:
     """``report.json`` and all that is drawn from it, in a folder.
 
     ``report.html`` is the page, ``report.md`` the job's summary, ``comment.md`` what a pull request
     is told, and ``badge.json`` what a badge is drawn from.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(report, folder / "report.json")
-    (folder / "report.html").write_text(html(report), encoding="utf-8")
-    (folder / "comment.md").write_text(comment(report), encoding="utf-8")
-    (folder / "badge.json").write_text(badge(report), encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+    clear_report(folder)
+    write_json(report, folder / REPORT_NAME)
+    for name, draw in DRAWN.items():
+        (folder / name).write_text(draw(report), encoding="utf-8")

@@ -164,7 +164,15 @@ def test_a_stopped_worker_is_given_up(tiny_kit, monkeypatch, size):
 
 def test_a_request_larger_than_a_pipe_is_answered(tiny_kit):
     with started(tiny_kit / "student-int8") as worker:
-        assert len(predict(worker, ["track my order"] * 20_000, 32).labels) == 20_000
+        assert len(predict(worker, ["track my order" * 20] * 1000, 32).labels) == 1000
+
+
+def test_texts_of_a_split_are_asked_in_parts(tiny_kit, monkeypatch):
+    texts = [f"track my order {number}" for number in range(7)]
+    with started(tiny_kit / "student-int8") as worker:
+        whole = predict(worker, texts, 1)
+        monkeypatch.setattr("optimize.judge.answers.AT_ONCE", 3)
+        assert predict(worker, texts, 1) == whole
 
 
 def test_a_worker_sleeps_before_the_next_is_asked(tiny_kit):
