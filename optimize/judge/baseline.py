@@ -17,9 +17,9 @@ from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.held_against import HeldAgainst
-from optimize.judge.kit import Kit
+from optimize.judge.kit import Kit, KitError, read_kit
 from optimize.judge.records import Report
-from optimize.judge.stored import read_report
+from optimize.judge.stored import check_vouched, read_report
 from optimize.settings.gates import BASELINE
 from optimize.workspace import Tell
 
@@ -68,12 +68,17 @@ def find(spec: str, variant: str) -> Baseline:
         return Baseline(source, commit=commit)
     place = _place("checkout", commit)
     with FileLock(f"{place}.lock"):
-        if not place.is_dir():
-            _checkout(commit, place)
+        # Anew: what lies there may have been changed, or written before Git LFS was set up.
+        _checkout(commit, place)
     path = place / _git("rev-parse", "--show-prefix") / inner
     if Path(inner).is_absolute() or not path.resolve().is_relative_to(place.resolve()):
         raise BaselineError(
             f"baseline {spec}: {inner} leads out of the revision; give a path within the repository"
+        )
+    if pointers := _lfs_pointers(path):
+        raise BaselineError(
+            f"baseline {spec}: Git LFS has not fetched {', '.join(pointers[:3])}. Check out with "
+            "`lfs: true`, or `git lfs fetch` the revision"
         )
     return _at(path, source, variant)
 
@@ -113,13 +118,23 @@ def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Pa
     key = hashlib.sha256(repr([commit, *arguments, sys.prefix]).encode()).hexdigest()[:20]
     kit = _place("kit", key)
     with FileLock(f"{kit}.lock"):
-        if not kit.is_dir():
+        if not _is_whole(kit):
+            shutil.rmtree(kit, ignore_errors=True)
             tell(f"baseline: building {commit[:10]}")
             with TemporaryDirectory() as work:
                 tree = Path(work, "tree")
                 _checkout(commit, tree)
                 _build_in(tree / _git("rev-parse", "--show-prefix"), kit, arguments, commit)
     return kit / variant
+
+
+def _is_whole(kit: Path) -> bool:
+    """Whether a kit is there, and as it was built."""
+    try:
+        read_kit(kit)
+    except KitError:
+        return False
+    return True
 
 
 def _at(path: Path, source: str, variant: str) -> Baseline:
@@ -129,7 +144,9 @@ def _at(path: Path, source: str, variant: str) -> Baseline:
         return Baseline(source, bundle=path)
     file = path / REPORT_NAME if path.is_dir() else path
     if file.is_file():
-        return Baseline(source, report=read_report(file))
+        report = read_report(file)
+        check_vouched(report, source)
+        return Baseline(source, report=report)
     what = "does not exist" if not path.exists() else "holds none of these"
     raise BaselineError(
         f"baseline {source}: {path} {what}; give a bundle ({MANIFEST_NAME}), a kit ({KIT_NAME}), "
@@ -176,14 +193,16 @@ def _checkout(commit: str, place: Path) -> None:
                 f"revision {commit[:10]}: the link {path.relative_to(aside)} leads out of the "
                 "repository, to what no revision holds; replace it by a file"
             )
+    shutil.rmtree(place, ignore_errors=True)
     aside.rename(place)
 
 
 def _lfs_pointers(tree: Path) -> list[str]:
     """Files whose content Git LFS would have to fetch (its specification, "The Pointer")."""
-    small = (path for path in tree.rglob("*") if path.is_file() and path.stat().st_size < 1024)
+    every = [tree] if tree.is_file() else tree.rglob("*")
+    small = (path for path in every if path.is_file() and path.stat().st_size < 1024)
     return [
-        path.relative_to(tree).as_posix()
+        path.name if path == tree else path.relative_to(tree).as_posix()
         for path in small
         if path.read_bytes().startswith(b"version https://git-lfs.github.com/spec/")
     ]

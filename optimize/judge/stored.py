@@ -22,6 +22,7 @@ from optimize.settings.load import SettingsError, parse
 
 MOST_SHOWN = 3
 DIGEST_KEY = "content_sha256"
+DIGEST_SINCE = 4  # version of the schema
 AGAIN = "Judge again: `pytest benchmarks --out DIR`."
 
 
@@ -82,6 +83,17 @@ def read_report(path: Path) -> Report:
         more = f"; and {left} more" if left > 0 else ""
         raise StoredError(f"{path} contradicts itself: {shown}{more}. {AGAIN}")
     return compared(report)
+
+
+def check_vouched(report: Report, source: str) -> None:
+    """Refuse a report that does not vouch for itself: as a baseline it decides.
+
+    Raises:
+        StoredError: it has no digest, or verdicts that do not follow from what it measured.
+    """
+    if report.schema_version >= DIGEST_SINCE and report.content_sha256 is None:
+        raise StoredError(f"{source} has no {DIGEST_KEY}: it was not written so by a run. {AGAIN}")
+    check_verdicts(report, source)
 
 
 def check_verdicts(report: Report, source: str) -> None:

@@ -175,6 +175,75 @@ def test_a_commit_that_cannot_be_fetched_says_what_to_add(hub, tmp_path):
     assert "with `fetch-depth: 0`" in done.stderr
 
 
+def test_a_pull_request_that_took_up_its_base_is_no_merge_of_the_host(hub, tmp_path, run):
+    """The button "Update branch" makes a merge whose first parent is the change itself."""
+    folder = checked_out(hub, tmp_path, "refs/pull/1/head", 0)
+    git(folder, "merge", "--quiet", "--no-ff", "-m", "update", hub[1]["moved"], "-X", "ours")
+    head = {**PULL, "GITHUB_SHA": hub[1]["merge"]}
+    assert f"--baseline=git:{hub[1]['moved']}" in run(folder, **head)
+
+
+def test_the_base_of_the_event_wins(hub, tmp_path, run):
+    folder = checked_out(hub, tmp_path, "refs/pull/1/head", 1)
+    base = {"BASE_SHA": hub[1]["base"]}
+    assert f"--baseline=git:{hub[1]['base']}" in run(folder, **PULL, **base)
+
+
+def test_a_branch_that_is_there_already_is_fetched_all_the_same(hub, tmp_path, run):
+    """Else the FETCH_HEAD of an earlier fetch, the change itself, would be the base."""
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    git(folder, "branch", "--quiet", "main", "HEAD")
+    git(folder, "fetch", "--quiet", "origin", "refs/pull/1/head")
+    git(folder, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    assert f"--baseline=git:{hub[1]['moved']}" in run(folder, **PULL)
+
+
+def test_a_push_of_several_commits_is_held_against_what_was_there_before(hub, tmp_path, run):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 1)
+    root = hub[1]["root"]
+    assert f"--baseline=git:{root}" in run(folder, **PUSH, BEFORE=root)
+    assert f"--baseline=git:{hub[1]['base']}" in run(folder, **PUSH, BEFORE="0" * 40)
+
+
+def test_nothing_is_held_against_itself(hub, tmp_path):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 1)
+    done = gate(folder, **{**PULL, "GITHUB_EVENT_NAME": "pull_request_target"})
+    assert done.returncode == 1
+    assert "it always passes so" in done.stderr
+
+
+def gate(folder, **environment):
+    return subprocess.run(
+        ["bash", GATE], cwd=folder, env={**os.environ, **environment}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_commit_of_many_words_is_read(hub, tmp_path, run):
+    """A pipe holds 64 KiB; whoever stops reading before the end ends the writer too."""
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    git(folder, "commit", "--quiet", "--allow-empty", "-F", "-", input="a" + "\nword" * 100_000)
+    assert f"--baseline=git:{hub[1]['moved']}" in run(folder, **PUSH)
+
+
+def test_arguments_that_cannot_be_read_are_refused(hub, tmp_path):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = gate(folder, BASELINE="none", ARGUMENTS="--set name='x", PATH=programs)
+    assert done.returncode == 1
+    assert "the input arguments cannot be read: --set name='x" in done.stderr
+
+
+def test_the_change_that_brings_the_gate_is_held_against_nothing(hub, tmp_path, run):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    (folder / "pyproject.toml").write_text("[tool.optimize.data]\nsource = 'data.csv'\n")
+    commit(folder, "gate")
+    assert not [word for word in run(folder, **PUSH) if word.startswith("--baseline")]
+    later = commit(folder, "later")
+    asked = run(folder, **PUSH)
+    assert f"--baseline=git:{git(folder, 'rev-parse', later + '^')}" in asked
+
+
 @pytest.mark.parametrize("given", ["true", "TRUE", "True", "1", "yes"])
 def test_quick_in_any_spelling(hub, tmp_path, run, given):
     folder = checked_out(hub, tmp_path, "refs/heads/main", 0)

@@ -50,6 +50,29 @@ def test_a_bundle_stored_in_a_revision(repository, tiny_kit):
         find("git:main:other", "student-int8")
 
 
+def test_what_was_written_out_before_is_not_trusted(repository, tiny_kit):
+    shutil.copytree(tiny_kit / "student-int8", repository / "bundle")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "bundle")
+    first = find("git:main:bundle", "student-int8").bundle / "model.onnx"
+    content = first.read_bytes()
+    first.write_bytes(b"another model")
+    second = find("git:main:bundle", "student-int8").bundle / "model.onnx"
+    assert second.read_bytes() == content
+
+
+@pytest.mark.parametrize("inner", ["bundle", "bundle/report.json"])
+def test_a_pointer_of_git_lfs_is_no_baseline(repository, inner):
+    (repository / "bundle").mkdir()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    for name in ("manifest.json", "report.json"):
+        (repository / "bundle" / name).write_text(pointer)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "pointers")
+    with pytest.raises(BaselineError, match=r"Git LFS has not fetched \w+.json.*`lfs: true`"):
+        find(f"git:main:{inner}", "student-int8")
+
+
 @pytest.mark.parametrize("revision", ["nowhere", "--help", "-x"])
 def test_a_revision_that_is_not_there(repository, revision):
     with pytest.raises(BaselineError, match=r"Fetch the revision first"):
@@ -72,6 +95,10 @@ def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_dat
     assert told == [f"baseline: building {found.commit[:10]}"]
     assert baseline.build(found.commit, "student-int8", arguments, told.append) == bundle
     assert len(told) == 1
+    # One that was changed since is built anew.
+    (bundle / "manifest.json").write_text("{}")
+    baseline.build(found.commit, "student-int8", arguments, told.append)
+    assert json.loads((bundle / "manifest.json").read_text())["recipe"] == recipe
     status = subprocess.run(["git", "worktree", "list"], capture_output=True, check=True)
     assert len(status.stdout.splitlines()) == 1
 

@@ -8,6 +8,7 @@ import pytest
 from optimize import settings
 from optimize.bundle.manifest import StoredError
 from optimize.cli import main
+from optimize.judge.baseline import find
 from optimize.judge.kit import read_kit
 from optimize.judge.run import judge
 from optimize.judge.stored import check_verdicts, read_report, together, write_json
@@ -93,6 +94,18 @@ def test_a_report_whose_verdicts_do_not_follow_is_no_baseline(stored, tmp_path, 
     assert main(["baseline", "save", str(stored), "--out", str(target)]) == 1
     assert not target.exists()
     assert "Judge again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["size", "digest"])
+def test_a_report_without_its_digest_is_no_baseline(stored, change):
+    """Who edits a report may take the digest away: then nothing says that it was not edited."""
+    content = json.loads(stored.read_text())
+    del content["content_sha256"]
+    if change == "size":
+        content["variants"]["student-int8"]["size_bytes"] *= 10
+    stored.write_text(json.dumps(content))
+    with pytest.raises(StoredError):
+        find(str(stored), "student-int8")
 
 
 def test_a_report_that_follows_is_saved(stored, tmp_path, report):

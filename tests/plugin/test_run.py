@@ -12,7 +12,6 @@ from optimize.judge.kit import read_kit
 from optimize.judge.records import Span
 from optimize.judge.reports.tables import complaint
 from optimize.judge.run import judge
-from optimize.judge.stored import write_json
 
 pytest_plugins = "pytester"
 
@@ -247,13 +246,9 @@ def assert_one_mistake(result, words):
         (["--bundle=nowhere"], "variant student-int8: "),
         (["--out=gates.toml"], "--out gates.toml is a file; give a folder"),
         (["--set", "regression.candidate=student-torch", "--bundle=."], "set regression.candidate"),
-        (["--set", "regression.candidate=student-torch", "--baseline=old"], "--baseline is about"),
     ],
 )
-def test_what_cannot_be_judged_is_one_mistake_of_usage(run, pytester, measured, options, words):
-    old = pytester.path / "old"
-    old.mkdir()
-    write_json(measured, old / "report.json")
+def test_what_cannot_be_judged_is_one_mistake_of_usage(run, options, words):
     assert_one_mistake(run(*options), words)
 
 

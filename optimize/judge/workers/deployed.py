@@ -35,15 +35,20 @@ def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]
         WorkerError: the process failed; with what it wrote to standard error.
     """
     python = variant.python or sys.executable
-    done = subprocess.run(
-        [python, "-c", f"{BORROW}\n{SCRIPT}", str(variant.folder.resolve()), str(threads)],
-        input=json.dumps(list(texts)),
-        env=child_environment(python, threads),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            [python, "-c", f"{BORROW}\n{SCRIPT}", str(variant.folder.resolve()), str(threads)],
+            input=json.dumps(list(texts)),
+            env=child_environment(python, threads),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WorkerError(
+            f"{variant.name} under {python} did not answer {len(texts):,} texts in {TIMEOUT_S:g} s"
+        ) from error
     if done.returncode:
         raise WorkerError(f"{variant.name} under {python} failed: {done.stderr.strip()[-2000:]}")
     labels: list[str] = json.loads(done.stdout.splitlines()[-1])
