@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import traceback
 import warnings
@@ -15,6 +17,7 @@ from optimize.cli import doctor, judging, making, publishing, searching, using
 from optimize.cli.arguments import build_parser
 from optimize.escape import lines_for_terminal
 
+BROKEN_PIPE = 141  # as a shell tells SIGPIPE
 EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {
     "tune": "build,tune",
     "search": "build",
@@ -45,10 +48,11 @@ RUNNERS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = _parsed(argv)
+    _show_any_character()
     shown = warnings.showwarning
     warnings.showwarning = partial(_warn, shown)
     try:
-        code: int = arguments.run(arguments)
+        return _code_of(arguments)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on from there", file=sys.stderr)
         return 130
@@ -74,7 +78,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         warnings.showwarning = shown
+
+
+def _code_of(arguments: argparse.Namespace) -> int:
+    """Run the command, and have all that it printed read."""
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has read enough; Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return code
+
+
+def _show_any_character() -> None:
+    """What a stream's encoding lacks is shown by its number, rather than nothing at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -25,6 +25,11 @@ def report(arguments: argparse.Namespace) -> int:
     from optimize.judge.stored import read_report
 
     *earlier, report = sorted(map(read_report, arguments.files), key=lambda each: each.created)
+    if others := {each.recipe for each in earlier} - {report.recipe}:
+        raise ValueError(
+            f"reports of {report.recipe} and of {', '.join(sorted(others))}: a history is of one "
+            "recipe; `optimize compare` sets different runs side by side"
+        )
     if arguments.sensitivity is not None and arguments.html is None:
         raise ValueError("--sensitivity is shown in the page: give --html FILE too")
     if arguments.html is not None:
@@ -98,8 +103,7 @@ def save_baseline(arguments: argparse.Namespace) -> int:
         raise ValueError("give reports to keep, or --runs N to measure them now; one of the two")
     found: dict[str, Report] = {}
     for path in arguments.reports:
-        file = path / "report.json" if path.is_dir() else path
-        found[str(file)] = _passed(read_report(file), str(file))
+        found[str(path)] = _passed(read_report(path), str(path))
     for number in range(1, arguments.runs + 1):
         found[f"run {number}"] = _passed(_measured(arguments, number), f"run {number}")
     kept = together(found)

@@ -17,6 +17,7 @@ def push(arguments: argparse.Namespace) -> int:
     """Show what would be uploaded; with ``--yes`` upload it."""
     from optimize.bundle.classifier import Classifier
 
+    _check_name(arguments.repository)
     bundle: Path = arguments.bundle
     manifest = Classifier(bundle, threads=1).manifest  # that it loads is part of what is checked
     with TemporaryDirectory(prefix="optimize-push-") as work:
@@ -32,6 +33,19 @@ def push(arguments: argparse.Namespace) -> int:
             return 0
         _upload(staged, arguments)
     return 0
+
+
+def _check_name(repository: str) -> None:
+    """Refuse at once what the Hub would refuse after an upload.
+
+    Raises:
+        ValueError: no such name can be.
+    """
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    validate_repo_id(repository)
+    if repository.count("/") != 1:
+        raise ValueError(f"{repository!r} is no name of a repository; give OWNER/NAME")
 
 
 def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace) -> None:
@@ -50,7 +64,7 @@ def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace
 def _report_of(path: Path, manifest: Manifest) -> tuple[Report, str]:
     from optimize.judge.stored import read_report
 
-    report = read_report(path / "report.json" if path.is_dir() else path)
+    report = read_report(path)
     digest = manifest.files["model.onnx"].sha256
     for name, facts in report.variants.items():
         if facts.model_sha256 == digest:

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.escape import for_terminal, lines_for_terminal
@@ -16,6 +17,9 @@ from optimize.escape import for_terminal, lines_for_terminal
 if TYPE_CHECKING:
     from optimize.bundle.manifest import LabelSet
     from optimize.bundle.texts import Text
+
+# Arguments that may be a file, and something else.
+FILES_TOO = ("recipe", "data", "checkpoint", "baseline", "python", "pythons")
 
 
 def schema(arguments: argparse.Namespace) -> int:
@@ -51,8 +55,22 @@ def completion(arguments: argparse.Namespace) -> int:
     from optimize.cli.arguments import build_parser
     from optimize.cli.commands import RUNNERS
 
-    print(shtab.complete(build_parser(RUNNERS), shell=arguments.shell))
+    parser = build_parser(RUNNERS)
+    _complete_files(parser)
+    print(shtab.complete(parser, shell=arguments.shell))
     return 0
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    """Have a shell offer files where one is asked for."""
+    import shtab
+
+    for action in parser._actions:  # argparse has no other way to them
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                _complete_files(each)
+        elif action.type is Path or action.dest in FILES_TOO:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own
 
 
 def predict(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.data.faults import Faults
-from optimize.data.separated import SEPARATORS
+from optimize.data.separated import SEPARATORS, header_names
 from optimize.data.splits import DataError
 from optimize.data.tables import READERS, Reading, json_of, text_of
 
@@ -78,6 +78,8 @@ def guess(table: Table, origin: str) -> Columns:
     Raises:
         DataError: none looks like texts, or none like labels.
     """
+    if not any(table.values()):
+        raise DataError(f"{origin} has a header, {', '.join(table)}, and no rows below it")
     split, splits = _split_column(table)
     left = {name: values for name, values in table.items() if name != split and any(values)}
     text, pair = _pair(left)
@@ -118,9 +120,11 @@ def _names_in(path: Path, form: str) -> list[str]:
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path.name} is not Parquet: {error}") from None
     if form in ("csv", "tsv"):
-        header = text_of(path).split("\n", 1)[0].rstrip("\r")
-        separator = max(SEPARATORS, key=header.count) if form == "csv" else "\t"
-        names = [name.strip('"') for name in header.split(separator)]
+        text = text_of(path)
+        if not text.strip():
+            raise DataError(f"{path.name} is empty; it needs a header row, and rows below it")
+        tried = SEPARATORS if form == "csv" else ("\t",)
+        names = max((header_names(text, each) for each in tried), key=len)
         return [name for name in names if name and names.count(name) == 1]
     content = json_of(path) if form == "json" else None
     if isinstance(content, dict):

@@ -29,6 +29,8 @@ def fault_of(label: Any) -> str:
             f"label {label!r} is a {type(label).__name__}; one label a text is needed. Where a "
             f'text has several, set data.problem_type = "{MULTI_LABEL}"'
         )
+    if isinstance(label, str) and not label.strip():
+        return "the label is empty; delete the row, or give it a label"
     if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
         return f"label {label!r} is {type(label).__name__}; a name or a whole number is needed"
     return ""

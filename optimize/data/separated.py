@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ def read_separated(
     Raises:
         DataError: it is empty, lacks a column, or a quote is not closed.
     """
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # lines as the Macintosh once ended them
     separator = _separator_of(text, columns, separator)
     if quoting == "auto":
         quoting = "minimal" if separator != "\t" or _is_quoted(text, separator) else "none"
@@ -90,12 +93,19 @@ def check_columns(origin: str, present: Sequence[str], wanted: Sequence[str]) ->
 
 def _separator_of(text: str, columns: Sequence[str], usual: str) -> str:
     """The usual separator, or the one at which the header has the columns."""
-    header = text.split("\n", 1)[0].rstrip("\r")
     for separator in (usual, *SEPARATORS):
-        names = [name.strip(QUOTE) for name in header.split(separator)]
-        if set(columns) <= set(names):
+        if set(columns) <= set(header_names(text, separator)):
             return separator
     return usual
+
+
+def header_names(text: str, separator: str) -> list[str]:
+    """The names in the first line, which may be quoted, and then hold the separator."""
+    header = re.split(r"\r\n?|\n", text, maxsplit=1)[0]
+    try:
+        return next(csv.reader([header], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return [name.strip(QUOTE) for name in header.split(separator)]
 
 
 def _is_quoted(text: str, separator: str) -> bool:

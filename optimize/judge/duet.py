@@ -61,7 +61,9 @@ def duet(
         DuetError: fewer than two interpreters, one without onnxruntime, or no texts.
     """
     if len(pythons) < 2:
-        raise DuetError(f"{len(pythons)} interpreter was given; a duet needs two: --python A B")
+        raise DuetError(
+            f"{len(pythons)} interpreter was given; a duet needs two: --python A --python B"
+        )
     folder = bundle / BUNDLE if (bundle / KIT_NAME).is_file() else bundle
     place = kit or folder.resolve().parent
     if not (place / KIT_NAME).is_file():

@@ -21,6 +21,7 @@ from optimize.settings.gates import BASELINE
 from optimize.settings.load import SettingsError, parse
 
 MOST_SHOWN = 3
+REPORT_NAME = "report.json"
 DIGEST_KEY = "content_sha256"
 DIGEST_SINCE = 4  # version of the schema
 AGAIN = "Judge again: `pytest benchmarks --out DIR`."
@@ -60,10 +61,15 @@ def _written_digest(content: Mapping[str, Any], path: Path) -> str:
 def read_report(path: Path) -> Report:
     """A report that a run wrote.
 
+    Args:
+        path: the file, or the folder that a run wrote with ``--out``.
+
     Raises:
         StoredError: not a file, not JSON, of a schema version that is not known here, or changed
             since it was written; or its parts do not fit together.
     """
+    if path.is_dir():
+        path = path / REPORT_NAME
     content = read_versioned(path, REPORT_SCHEMAS, AGAIN)
     try:
         report = Report.model_validate(content)

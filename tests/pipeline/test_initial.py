@@ -140,3 +140,32 @@ def test_a_margin_that_no_text_decides_is_refused_before_anything_trains(
         assert "needs 29956 different texts even if no answer differs" in told
         assert 'judge.drop_gates = ["accuracy-vs-teacher"]' in told
         assert "teacher: building" not in told
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "data.csv is empty"),
+        ("text,label\n", "has a header, text, label, and no rows below it"),
+    ],
+)
+def test_a_file_without_rows_is_told_as_such(content, told, tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text(content)
+    assert main(["init", str(path), "--out", str(tmp_path / "r.toml")]) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [('"my, text","the ""label"""', "\n"), ("text,label", "\r"), ("text,label", "\r\n")],
+)
+def test_headers_and_lines_as_programs_write_them(header, end, tiny_backbone, tmp_path, capsys):
+    """Quoted names, which may hold the separator; and lines as the Macintosh once ended them."""
+    path = tmp_path / "data.csv"
+    rows = [f'"{text}, please",{label}' for text, label in tiny_rows(120)]
+    path.write_bytes(end.join([header, *rows, ""]).encode())
+    settings, _ = started(capsys, tmp_path, path, tiny_backbone)
+    assert settings.data.text_column in ("my, text", "text")
+    assert settings.data.label_column in ('the "label"', "label")
+    assert main(["check", "--recipe", str(tmp_path / "first.toml")]) == 0

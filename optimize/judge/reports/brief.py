@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 from optimize.escape import for_markdown
 from optimize.judge.records import GateResult, Report
@@ -50,11 +51,14 @@ def gates_json(report: Report) -> str:
 
 def badge(report: Report) -> str:
     """JSON for shields.io's endpoint badge (shields.io, "Endpoint Badge")."""
-    passed = sum(result.verdict == "pass" for result in report.gates)
+    counts = Counter(result.verdict for result in report.gates)
+    words = [f"{counts['pass']} of {len(report.gates)} pass"]
+    words += [f"{counts['fail']} fail"] if counts["fail"] else []
+    words += [f"{counts['inconclusive']} inconclusive"] if counts["inconclusive"] else []
     content = {
         "schemaVersion": 1,
         "label": "gates",
-        "message": f"{passed} of {len(report.gates)} {MARKS[report.verdict].lower()}",
+        "message": ", ".join(words),
         "color": COLOURS[report.verdict],
     }
     return json.dumps(content) + "\n"

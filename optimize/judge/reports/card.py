@@ -38,6 +38,7 @@ def hub_card(manifest: Manifest, name: str, report: Report | None, variant: str)
         usage(manifest), "```", "",
         _what_plain_libraries_leave_out(manifest), "",
     ]  # fmt: skip
+    parts += ["## What it is for", "", *_intended(manifest), ""]
     if report is not None:
         parts += ["## How it was judged", "", *_judged(report, variant), ""]
     parts += ["## Limits", "", *_limits(manifest), "", "## Labels", "", f"{labels}.", ""]
@@ -81,11 +82,25 @@ def _what_plain_libraries_leave_out(manifest: Manifest) -> str:
     )
 
 
-def _judged(report: Report, variant: str) -> list[str]:
-    told = [
-        f"{for_markdown(headline(report))}. {for_markdown(sentence(report, pair_of(report)))}",
-        "",
+def _intended(manifest: Manifest) -> list[str]:
+    what = "pairs of texts" if manifest.text_pair else "texts"
+    several = "all of its labels that hold" if manifest.multi_label else "one of its labels"
+    return [
+        f"It gives {what} like those that it learned from {several}. It is not for texts of "
+        "another language or subject, and no figure here says how it answers those.",
     ]
+
+
+def _judged(report: Report, variant: str) -> list[str]:
+    gates = [result for result in report.gates if result.candidate == variant]
+    pair = pair_of(report)
+    if not gates:
+        told = [f"No gate judged this variant, {for_markdown(variant)}.", ""]
+    elif pair is None or pair.candidate != variant:
+        passed = sum(result.verdict == "pass" for result in gates)
+        told = [f"{passed} of {len(gates)} gates on this variant passed.", ""]
+    else:
+        told = [f"{for_markdown(headline(report))}. {for_markdown(sentence(report, pair))}", ""]
     scores = report.scores.get(report.split, {}).get(variant)
     if scores is not None:
         name, share, interval = scores.headline
@@ -95,7 +110,9 @@ def _judged(report: Report, variant: str) -> list[str]:
             f"[{100 * low:.1f}, {100 * high:.1f}], macro F1 {100 * scores.macro_f1:.2f} %, "
             f"calibration error {scores.calibration_error:.3f}.", "",
         ]  # fmt: skip
-    header, rows = gate_table(report)
+    if not gates:
+        return told
+    header, rows = gate_table(report.model_copy(update={"gates": tuple(gates)}))
     told += [f"| {' | '.join(header)} |", "| --- | --- | --- | --- | --- |"]
     told += [f"| {' | '.join(map(for_markdown, row))} |" for row in rows]
     return told
@@ -103,24 +120,33 @@ def _judged(report: Report, variant: str) -> list[str]:
 
 def _limits(manifest: Manifest) -> list[str]:
     rule = manifest.out_of_scope
-    outside = (
-        f"- Texts that are none of its business are answered “{for_markdown(rule.label)}”, where "
-        "it sees that they are."
-        if rule
-        else "- It answers one of its labels to every text, also where none is right: look at the "
-        "probability."
-    )
-    return [
-        outside,
-        f"- Inputs beyond {manifest.max_length} tokens are cut.",
-        "- In batches an INT8 answer can change with its neighbours; it is judged one by one.",
-    ]
+    if manifest.multi_label:
+        outside = "- A text may be given none of its labels: then none is sure enough."
+    elif rule:
+        outside = (
+            f"- Texts that are none of its business are answered “{for_markdown(rule.label)}”, "
+            "where it sees that they are."
+        )
+    else:
+        outside = (
+            "- It answers one of its labels to every text, also where none is right: look at the "
+            "probability."
+        )
+    told = [outside, f"- Inputs beyond {manifest.max_length} tokens are cut."]
+    if manifest.quantization:
+        told.append(
+            "- In batches an INT8 answer can change with its neighbours; it is judged one by one."
+        )
+    return told
 
 
 def _made(manifest: Manifest) -> list[str]:
     inputs = [f"- {for_markdown(name)}: `{digest}`" for name, digest in manifest.inputs.items()]
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
+    teacher = manifest.recipe.get("teacher")
+    taught = teacher.get("checkpoint") if isinstance(teacher, dict) else None
     return [
+        *([f"- its teacher: {for_markdown(str(taught))}"] if taught else []),
         *inputs,
         f"- with {for_markdown(libraries)}" if libraries else "- elsewhere, and adopted",
         "- every file's digest and the whole recipe are in `manifest.json`",

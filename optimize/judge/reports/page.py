@@ -7,6 +7,8 @@ escaped by Jinja2, and what acts in a terminal is shown by its number before.
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -16,6 +18,7 @@ import numpy as np
 
 from optimize.bundle.node_cost import NodeCost
 from optimize.escape import lines_for_terminal
+from optimize.judge.gates.comparisons import compared
 from optimize.judge.records import GateResult, Report
 from optimize.judge.reports import charts
 from optimize.judge.reports.breakdown import (
@@ -40,6 +43,9 @@ from optimize.judge.reports.tables import (
 CONTROL = "control"
 # Rows that a page holds; report.json has them all.
 MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
+# How a report says where its settings came from: the source, and each change of it.
+OVERRIDE, OF_KIT = re.compile(r", (?=[\w-]+(?:\.[\w-]+)*=)"), "the kit "
+COMMIT = re.compile(r" \([0-9a-f]{10}\)$")
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
 
 
@@ -146,13 +152,15 @@ def _faster(report: Report, pair: Pair) -> list[str]:
 
 
 def _ratio(report: Report, pair: Pair) -> float | None:
-    """Time of the reference over the candidate's, where one text is answered at a time."""
-    for workload, by in report.timing.series.items():
-        if report.timing.batch_sizes.get(workload) != 1 or not {*pair} <= by.keys():
-            continue
-        if workload == "typical" or "typical" not in report.timing.series:
-            theirs, ours = by[pair.reference].p50_ms, by[pair.candidate].p50_ms
-            return theirs / ours if theirs and ours else None
+    """The paired speedup that tables and gates have, where one text is answered at a time."""
+    found = compared(report).comparisons
+    if found is None or found.reference != pair.reference:
+        return None
+    single = [name for name, size in report.timing.batch_sizes.items() if size == 1]
+    for workload in sorted(single, key=lambda name: name != "typical"):
+        speedup = found.speedup(pair.candidate, workload)
+        if speedup is not None:
+            return speedup.ratio
     return None
 
 
@@ -244,6 +252,7 @@ def _answers(report: Report, pair: Pair | None) -> dict[str, Any]:
     curves = {name: reliability(report, name) for name in (pair.candidate, pair.reference)}
     return {
         "pair": pair,
+        "sets": report.label_sets is not None,
         "labels": wrong,
         "hidden_labels": len(labels) - len(wrong),
         "confusions": confusions(report, pair),
@@ -283,10 +292,22 @@ def _limit_of(result: GateResult) -> float:
 
 
 def command(report: Report) -> str:
-    """What measures the same again."""
-    quick = " --quick" if report.mode == "quick" else ""
+    """What measures the same again, from where the first run was started."""
+    source, *changes = OVERRIDE.split(report.settings_source)
+    kind, _, name = source.partition(" ")
+    words = ["pytest", "benchmarks"]
+    if kind == "recipe":  # needs no folder of benchmarks
+        words = ["optimize", "run", "--recipe", name]
+    elif source.startswith(OF_KIT):
+        words += ["--kit", source.removeprefix(OF_KIT)]
+    for change in changes:
+        words += ["--set", change]
+    if report.baseline is not None:
+        # Of a revision the commit stands behind its name.
+        words += ["--baseline", COMMIT.sub("", report.baseline.source)]
+    words += [*(["--quick"] if report.mode == "quick" else []), "--out", "report"]
     return (
         f"# settings: {report.settings_source}\n"
         f"# optimize {report.optimize_version}, data {report.data_digest[:10]}\n"
-        f"pytest benchmarks{quick} --out report"
+        f"{shlex.join(words)}"
     )

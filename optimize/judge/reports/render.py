@@ -34,8 +34,8 @@ STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow
 SUMMARY_LIMIT = 1_000_000
 # Changed texts shown; report.json has them all.
 TERMINAL_CHANGES, MARKDOWN_CHANGES = 10, 200
-# The variant table with four workloads; a narrower terminal wraps lines rather than lose figures.
-TABLE_WIDTH = 172
+# Where nobody's terminal is narrower, and wide enough for any table.
+TABLE_WIDTH, ANY_WIDTH = 172, 10_000
 
 
 def markdown(report: Report) -> str:
@@ -83,9 +83,20 @@ def _markdown_cell(cell: str) -> str:
 
 
 def terminal(report: Report, width: int, *, colour: bool) -> str:
-    """The report as the last thing a terminal shows."""
+    """The report as the last thing a terminal shows.
+
+    A table that is wider than a terminal becomes lines; a file takes any width.
+
+    Args:
+        report: the run.
+        width: of the terminal, in columns.
+        colour: whether it is a terminal, and no file.
+    """
     stream = io.StringIO()
-    _show(_console(stream, max(width, TABLE_WIDTH), colour=colour), report)
+    console = _console(stream, width, colour=colour)
+    if not colour:
+        _widen(console, report)
+    _show(console, report)
     return _trimmed(stream) + "\n"
 
 
@@ -107,16 +118,18 @@ def svg(report: Report) -> str:
     from rich.terminal_theme import DIMMED_MONOKAI
 
     console = Console(file=io.StringIO(), record=True, width=TABLE_WIDTH, highlight=False)
+    _widen(console, report)
     _show(console, report)
     return console.export_svg(title="pytest benchmarks", theme=DIMMED_MONOKAI)
 
 
 def _show(console: Console, report: Report) -> None:
-    tables = [variant_table(report), startup_table(report), gate_table(report)]
-    if report.baseline is not None and report.baseline.changes:
-        tables.insert(2, change_table(report, TERMINAL_CHANGES))
-    for table in tables:
-        console.print(_rich_table(*table))
+    for header, rows in _tables(report):
+        table = _rich_table(header, rows)
+        if _width(console, table) <= console.width:
+            console.print(table)
+        else:
+            _print_lines(console, header, rows)
     for line in conditions(report):
         console.print(for_terminal(line), style="dim", markup=False)
     for result in report.gates:
@@ -130,6 +143,44 @@ def _show(console: Console, report: Report) -> None:
         f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",
         style=STYLES[report.verdict],
     )
+
+
+def _tables(report: Report) -> list[Table]:
+    tables = [variant_table(report), startup_table(report), gate_table(report)]
+    if report.baseline is not None and report.baseline.changes:
+        tables.insert(2, change_table(report, TERMINAL_CHANGES))
+    return tables
+
+
+def _widen(console: Console, report: Report) -> None:
+    """Give a console the columns that every table needs."""
+    needed = [_width(console, _rich_table(*table)) for table in _tables(report)]
+    console.width = max(console.width, TABLE_WIDTH, *needed)
+
+
+def _width(console: Console, table: RichTable) -> int:
+    """Columns that a table needs to show every figure."""
+    return console.measure(table, options=console.options.update(width=ANY_WIDTH)).maximum
+
+
+def _print_lines(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table's rows as lines, each figure behind its column's name."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
+    for first, *cells in rows:
+        console.print(Text(lines_for_terminal(first), style="bold"))
+        told = Text("; ").join(
+            Text.assemble((f"{name} ", "dim"), (cell, styles.get(cell, "")))
+            for name, cell in zip(header[1:], map(_one_line, cells), strict=True)
+        )
+        console.print(Padding(told, (0, 0, 0, 2)))
+    console.print()
+
+
+def _one_line(cell: str) -> str:
+    return " · ".join(lines_for_terminal(cell).split("\n"))
 
 
 def _rich_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> RichTable:

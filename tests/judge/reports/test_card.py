@@ -2,9 +2,11 @@
 
 import pytest
 from answering import ACTING, answering
+from msgspec.structs import replace
 
 from optimize.bundle.folder import read_manifest
 from optimize.judge.reports.card import hub_card
+from optimize.problems import MULTI_LABEL
 
 yaml = pytest.importorskip("yaml")
 
@@ -29,3 +31,25 @@ def test_names_of_others_do_not_break_out(tiny_kit, canned_report):
     front = card.split("---\n", 2)[1]
     assert yaml.safe_load(front)["library_name"] == "optimize"
     assert "<script" not in card.split("```")[0].split("---\n", 2)[-1]
+
+
+def test_a_card_says_only_what_was_judged_of_its_own_variant(tiny_kit, canned_report):
+    report = answering(canned_report("pass"), ("a", "b", "c"))
+    shipped = hub_card(read_manifest(tiny_kit / "student-int8"), "o/n", report, "student-int8")
+    assert "Safe to ship" in shipped
+    assert "an INT8 answer can change" in shipped
+    other = hub_card(read_manifest(tiny_kit / "student-onnx"), "o/n", report, "student-onnx")
+    assert "Safe to ship" not in other
+    assert "No gate judged this variant, student-onnx" in other
+    assert "an INT8 answer can change" not in other
+
+
+def test_a_card_names_the_teacher_and_what_it_is_for(tiny_kit):
+    manifest = read_manifest(tiny_kit / "student-int8")
+    card = hub_card(manifest, "o/n", None, "")
+    assert manifest.recipe["teacher"]["checkpoint"] in card.replace("\\", "")
+    assert "one of its labels. It is not for texts of another language" in card
+    several = replace(manifest, problem_type=MULTI_LABEL, thresholds=(0.5, 0.5, 0.5))
+    card = hub_card(several, "o/n", None, "")
+    assert "answers one of its labels to every text" not in card
+    assert "A text may be given none of its labels" in card

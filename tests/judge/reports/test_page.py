@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.cli import main
+from optimize.judge.gates.comparisons import compared
 from optimize.judge.records import Predictions
 from optimize.judge.reports.breakdown import (
     by_label,
@@ -20,7 +21,7 @@ from optimize.judge.reports.breakdown import (
     pair_of,
     reliability,
 )
-from optimize.judge.reports.page import headline, html, sentence
+from optimize.judge.reports.page import command, headline, html, sentence
 from optimize.judge.stored import write_json
 
 
@@ -205,3 +206,31 @@ def test_another_file_is_refused_with_what_writes_one(report, tmp_path, capsys, 
     assert not (tmp_path / "page.html").exists()
     assert main(asked) == 1
     assert "give --html FILE too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "told"),
+    [
+        (
+            "recipe front.toml, judge.threads=2, data.source=my data, x.csv", "quick",
+            "optimize run --recipe front.toml --set judge.threads=2 "
+            "--set 'data.source=my data, x.csv' --quick --out report",
+        ),
+        ("[tool.optimize] of pyproject.toml", "full", "pytest benchmarks --out report"),
+        ("the kit my kit", "full", "pytest benchmarks --kit 'my kit' --out report"),
+    ],
+)  # fmt: skip
+def test_the_command_measures_the_same_again(report, source, mode, told):
+    changed = report.model_copy(update={"settings_source": source, "mode": mode})
+    assert command(changed).splitlines()[-1] == told
+
+
+def test_the_first_figure_is_the_paired_one(report):
+    """And not one median over another, which can lie outside of its interval."""
+    pair = pair_of(report)
+    found = compared(report).comparisons.speedup(pair.candidate, "typical")
+    series = dict(report.timing.series["typical"])
+    series[pair.reference] = series[pair.reference].model_copy(update={"p50_ms": 1e6})
+    timing = report.timing.model_copy(update={"series": {"typical": series}})
+    told = sentence(report.model_copy(update={"timing": timing}), pair)
+    assert f"{found.ratio:.1f}× as fast" in told

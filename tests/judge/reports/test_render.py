@@ -1,9 +1,11 @@
 """The verdict on one screen: what failed, line by line, and each remedy once."""
 
+import re
+
 import pytest
 
 from conftest import make_report
-from optimize.judge.reports.render import markdown, terminal
+from optimize.judge.reports.render import markdown, svg, terminal
 
 
 def several(*remedies):
@@ -56,3 +58,20 @@ def test_workers_that_were_not_served_first_are_told_where_it_mattered(priority,
 
 def test_a_pass_has_no_remedy():
     assert "Try" not in terminal(make_report("pass"), 160, colour=False)
+
+
+@pytest.mark.parametrize("width", [30, 80, 120, 400])
+def test_no_figure_and_no_verdict_is_cut(canned_report, width):
+    """As a table where it has room, as lines where not; a file takes any width."""
+    report = canned_report("pass")
+    long = "at most " + 300 * "9"
+    gates = tuple(gate.model_copy(update={"limit": long}) for gate in report.gates)
+    report = report.model_copy(update={"gates": gates})
+    for colour in (True, False):
+        told = re.sub("\x1b\\[[0-9;]*m", "", terminal(report, width, colour=colour))
+        assert "…" not in told
+        assert told.count("9") >= 600
+        assert told.count("PASS") == 4
+        if colour:
+            assert max(map(len, told.splitlines())) <= width
+    assert "…" not in svg(report)
