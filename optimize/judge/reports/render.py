@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 # GitHub cuts a job summary at 1 MiB.
 SUMMARY_LIMIT = 1_000_000
+VERDICT = "verdict"  # the last column's name, where there is one
 # Changed texts shown; report.json has them all.
 TERMINAL_CHANGES, MARKDOWN_CHANGES = 10, 200
 # Where nobody's terminal is narrower, and wide enough for any table.
@@ -169,11 +170,17 @@ def _print_lines(console: Console, header: Sequence[str], rows: Iterable[Sequenc
     from rich.text import Text
 
     styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
+    ends = header[-1] == VERDICT
     for first, *cells in rows:
-        console.print(Text(lines_for_terminal(first), style="bold"))
+        last = cells.pop() if ends else ""
+        words = Text.assemble(
+            (lines_for_terminal(first), "bold"), "  ", (last, styles.get(last, ""))
+        )
+        words.rstrip()
+        console.print(words)
         told = Text("; ").join(
-            Text.assemble((f"{name} ", "dim"), (cell, styles.get(cell, "")))
-            for name, cell in zip(header[1:], map(_one_line, cells), strict=True)
+            Text.assemble((f"{name} ", "dim"), cell)
+            for name, cell in zip(header[1:], map(_one_line, cells), strict=False)
         )
         console.print(Padding(told, (0, 0, 0, 2)))
     console.print()
