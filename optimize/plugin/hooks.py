@@ -16,16 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from optimize.escape import for_terminal
+from optimize.plugin.items import GateCase, GateFailed, GateInconclusive, gate_cases
 from optimize.plugin.markers import GatesMarker, gates_marker, workloads_marker
-from optimize.plugin.session import (
-    SESSION_NAME,
-    GateCase,
-    GateFailed,
-    GateInconclusive,
-    Session,
-    gate_cases,
-    session_of,
-)
+from optimize.plugin.session import SESSION_NAME, Session, session_of
 from optimize.settings.gates import BASELINE
 from optimize.settings.recipe import Settings
 

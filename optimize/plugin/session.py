@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from optimize.escape import for_terminal
+from optimize.plugin.items import (
+    GateCase,
+    GateFailed,
+    GateInconclusive,
+    case_of,
+    gate_cases,
+    judges,
+)
 from optimize.plugin.run import UNDER_XDIST, Judging
-from optimize.settings.gates import gate_name
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
@@ -22,38 +29,6 @@ INCONCLUSIVE_EXIT = 6
 OURS = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT)
 # Version of what this suite adds to pytest-benchmark's JSON.
 BENCHMARK_SCHEMA = 1
-# A test that asks for one of these has the run judged.
-JUDGING_FIXTURES = frozenset(
-    (
-        "report",
-        "gate",
-        "kit",
-        "replay",
-        "timings",
-        "variants",
-        "deployed_labels",
-        "judged_labels",
-        "shipped",
-    )
-)
-
-
-class GateFailed(AssertionError):  # noqa: N818 — the word that the reader of a report looks for
-    """A gate's verdict is not a pass."""
-
-
-class GateInconclusive(GateFailed):
-    """A gate could not be decided."""
-
-
-class GateCase(NamedTuple):
-    """A gate and the workload that it is decided on."""
-
-    gate: str
-    workload: str | None
-
-    def __str__(self) -> str:
-        return gate_name(self.gate, self.workload)
 
 
 class Outcome(NamedTuple):
@@ -117,7 +92,7 @@ class Session:
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> None:
         """Note whether the run is judged, before anything is deselected."""
-        self._judges = any(_judges(item) for item in items)
+        self._judges = any(judges(item) for item in items)
         if self._refused is not None:
             raise self._refused
         if self._judges:
@@ -163,11 +138,11 @@ class Session:
         """Count failures that are no verdict of a gate, before others may change a report."""
         yield
         error = call.excinfo
-        if error is None or not _judges(item) or error.errisinstance(pytest.skip.Exception):
+        if error is None or not judges(item) or error.errisinstance(pytest.skip.Exception):
             return
         if error.errisinstance(GateInconclusive):
             self._undecided += 1
-        elif not (_case_of(item) and error.errisinstance(GateFailed)):
+        elif not (case_of(item) and error.errisinstance(GateFailed)):
             self._other_failures += 1
 
     @pytest.hookimpl(trylast=True)
@@ -308,36 +283,3 @@ def session_of(config: pytest.Config) -> Session:
     if not isinstance(found, Session):
         raise TypeError(f"{SESSION_NAME} is not registered: load optimize.plugin as a plugin")
     return found
-
-
-def gate_cases(settings: Settings) -> list[GateCase]:
-    """Every gate of the settings on every workload that it judges."""
-    workloads = tuple(settings.judge.workloads)
-    return [
-        GateCase(name, workload)
-        for name, gate in settings.active_gates.items()
-        for workload in gate.judged_workloads(workloads)
-    ]
-
-
-def _case_of(item: pytest.Item) -> GateCase | None:
-    callspec = getattr(item, "callspec", None)
-    case = callspec.params.get("gate_case") if callspec else None
-    return case if isinstance(case, GateCase) else None
-
-
-def _judges(item: pytest.Item) -> bool:
-    """Whether a test has the run judged: it is of a gate, or asks for a fixture of this plugin.
-
-    A fixture of the same name that a test file has for itself is another one. One of a conftest is
-    not: it would turn gates off for whole folders.
-    """
-    if _case_of(item) is not None:
-        return True
-    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-    own = item.nodeid.partition("::")[0]
-    given = getattr(getattr(item, "callspec", None), "params", {})  # by parametrize, and no fixture
-    return any(
-        not (name in known and known[name][-1].baseid.partition("::")[0] == own)
-        for name in JUDGING_FIXTURES & set(getattr(item, "fixturenames", ())) - set(given)
-    )
