@@ -148,7 +148,7 @@ class Session:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Set the exit code; :meth:`last_word` looks at it again."""
-        if workeroutput := getattr(self.config, "workeroutput", None):
+        if (workeroutput := getattr(self.config, "workeroutput", None)) is not None:
             workeroutput[SESSION_NAME] = self._judges
         session.exitstatus = self._settled(session, int(session.exitstatus))
 
