@@ -88,26 +88,43 @@ def pair_of(report: Report) -> Pair | None:
 
 
 def by_label(report: Report, pair: Pair, examples: int = 3) -> list[LabelScore]:
-    """Every label that a text has, where the candidate is worst first."""
+    """Every label that a text has, where the candidate is worst first.
+
+    Where a text has several, a label is right where it is among those that the text is given.
+    """
     answers = report.predictions[report.split]
     truth = np.asarray(report.labels)
     ours, theirs = _ids(answers[pair.candidate]), _ids(answers[pair.reference])
     sure = np.asarray(answers[pair.candidate].confidences)
     found = []
-    for label in np.unique(truth):
-        rows = np.flatnonzero(truth == label)
-        wrong = rows[ours[rows] != label]
+    for name, ids in _ids_by_label(report, np.unique(truth)).items():
+        rows = np.flatnonzero(np.isin(truth, ids))
+        right = np.isin(ours[rows], ids)
+        wrong = rows[~right]
         shown = wrong[np.argsort(-sure[wrong], kind="stable")][:examples]
         found.append(
             LabelScore(
-                _name(report, label),
+                name,
                 len(rows),
-                float((theirs[rows] == label).mean()),
-                float((ours[rows] == label).mean()),
+                float(np.isin(theirs[rows], ids).mean()),
+                float(right.mean()),
                 tuple((_text(report, row), _name(report, ours[row])) for row in shown),
             )
         )
     return sorted(found, key=lambda each: (each.candidate, each.label))
+
+
+def _ids_by_label(report: Report, present: NDArray[np.int64]) -> dict[str, list[int]]:
+    """The ids of answers that hold a label: its own, or those of the sets that it is in."""
+    if report.label_sets is None:
+        return {_name(report, label): [int(label)] for label in present}
+    held = {label for each in present for label in report.label_sets[each]}
+    return {
+        report.class_names[label]: [
+            number for number, members in enumerate(report.label_sets) if label in members
+        ]
+        for label in sorted(held)
+    }
 
 
 def confusions(report: Report, pair: Pair, most: int = 12) -> list[Confusion]:

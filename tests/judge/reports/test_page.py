@@ -234,3 +234,24 @@ def test_the_first_figure_is_the_paired_one(report):
     timing = report.timing.model_copy(update={"series": {"typical": series}})
     told = sentence(report.model_copy(update={"timing": timing}), pair)
     assert f"{found.ratio:.1f}× as fast" in told
+
+
+def test_labels_of_texts_that_have_several_are_told_one_by_one(canned_report):
+    """Three texts with the sets {cancel}, {cancel, refund}, {refund}; the student drops refunds."""
+    report = answering(canned_report("pass"), ("a", "b", "c"))
+    right = Predictions(labels=(0, 1, 2), confidences=(0.9, 0.9, 0.9))
+    less = Predictions(labels=(0, 0, 3), confidences=(0.9, 0.9, 0.9))
+    changes = {
+        "labels": (0, 1, 2),
+        "label_sets": ((0,), (0, 1), (1,), ()),
+        "class_names": ("cancel", "refund"),
+        "label_names": ("cancel", "cancel + refund", "refund", "none"),
+        "predictions": {report.split: {"teacher-torch": right, "student-int8": less}},
+    }
+    report = report.model_copy(update=changes)
+    found = {each.label: each for each in by_label(report, pair_of(report))}
+    assert {name: (each.texts, each.candidate) for name, each in found.items()} == {
+        "refund": (2, 0.0),
+        "cancel": (2, 1.0),
+    }
+    assert [text for text, _ in found["refund"].examples] == ["b", "c"]
