@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     with teller_of(arguments) as tell:
         judged = JudgedRun(request, partial(build, judged=True))
         judged.check()
-        clear_report(arguments.out)
+        clear_report(arguments.out, arguments.baseline)
         _, report = judged.judge(tell)
     write_report(report, arguments.out)
     if arguments.json:

@@ -55,7 +55,8 @@ def search(arguments: argparse.Namespace) -> int:
         plot(outcome, chosen, out / "search.svg")
     base = _base(arguments)
     recipe = out / ("recipe.toml" if base is not None else "tables-for-pyproject.toml")
-    recipe.unlink(missing_ok=True)  # an earlier search's
+    if recipe.resolve() != Path(arguments.recipe or "").resolve():
+        recipe.unlink(missing_ok=True)  # an earlier search's, and not what this one began from
     if outcome.picked is not None:
         recipe.write_text(recipe_of(outcome, base, arguments.overrides), encoding="utf-8")
     if arguments.json:

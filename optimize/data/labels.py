@@ -31,7 +31,7 @@ def fault_of(label: Any) -> str:
         )
     if isinstance(label, str) and not label.strip():
         return "the label is empty; delete the row, or give it a label"
-    if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+    if isinstance(label, bool) or not isinstance(label, str | int):
         return f"label {label!r} is {type(label).__name__}; a name or a whole number is needed"
     return ""
 

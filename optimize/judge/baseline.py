@@ -19,12 +19,11 @@ from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.held_against import HeldAgainst
 from optimize.judge.kit import Kit, KitError, read_kit
 from optimize.judge.records import Report
-from optimize.judge.stored import check_vouched, read_report
+from optimize.judge.stored import REPORT_NAME, check_vouched, read_report
 from optimize.settings.gates import BASELINE
 from optimize.workspace import Tell
 
 GIT = "git:"
-REPORT_NAME = "report.json"
 
 
 class BaselineError(ValueError):

@@ -156,8 +156,8 @@ def _gate_tables(settings: Settings, splits: Splits) -> dict[str, Lines]:
     tables = {"gates.accuracy-vs-teacher": [(f"max_drop_pp = {_margin(tests):g}", why)]}
     # That INT8 answers as fp32 does takes the fewest texts, and may still have too few.
     inherited = settings.gates["accuracy-vs-fp32"].limit(None, "")
-    enough = [each for each in MARGINS_PP if examples_without_disagreement(each / 100) <= tests]
-    if inherited not in enough:
+    if examples_without_disagreement(inherited / 100) > tests:
+        enough = [each for each in MARGINS_PP if examples_without_disagreement(each / 100) <= tests]
         margin = min(enough, default=MARGINS_PP[-1])
         tables["gates.accuracy-vs-fp32"] = [(f"max_drop_pp = {margin:g}", why)]
     return tables

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optimize.data.splits import DataError, Splits
+from optimize.data.splits import Splits
 from optimize.judge.checks import too_few
 from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.settings.recipe import Settings
 from optimize.settings.training import StudentSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 
 def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
@@ -27,7 +27,7 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
     """
     if not settings.builds_chain:
         return None
-    from optimize.models.fit import check_fit, shape_of
+    from optimize.models.fit import check_fit
 
     teacher, student = settings.teacher, settings.student
     source = teacher if student.checkpoint == "teacher" else student
@@ -49,21 +49,23 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             layers=student.layers,
             problem_type=settings.data.problem_type,
         )
-    _check_shape(settings.student, shape_of(source.checkpoint, source.revision))
+    _check_shape(student, source.checkpoint, source.revision)
     return tokenizer
 
 
-def _check_shape(student: StudentSettings, model: PreTrainedModel) -> None:
-    """Refuse what cannot be cut out of a model.
+def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None) -> None:
+    """Refuse what cannot be cut out of a checkpoint.
 
     Raises:
         StudentError: it is of another family, or not so wide.
     """
     from optimize.distill.feed_forward import feed_forwards
     from optimize.distill.width import heads_kept
+    from optimize.models.fit import shape_of
 
-    if student.shape == "static":
+    if student.shape == "static" or (student.feed_forward, student.width) == (None, None):
         return
+    model = shape_of(checkpoint, revision)
     if student.feed_forward is not None:
         feed_forwards(model, student.feed_forward)
     if student.width is not None:
@@ -77,13 +79,3 @@ def undecidable(settings: Settings, splits: Splits) -> list[str]:
     sets = judged.labels.reshape(len(judged), -1)
     labels = np.unique(sets, axis=0, return_inverse=True)[1].reshape(-1)
     return too_few(len(distinct_rows(judged.texts, labels)), settings)
-
-
-def check_gates(settings: Settings, splits: Splits) -> None:
-    """Refuse gates that a run could never decide, before minutes of training.
-
-    Raises:
-        DataError: one needs more texts than there are; names it and the remedies.
-    """
-    if faults := undecidable(settings, splits):
-        raise DataError("\n".join(faults))

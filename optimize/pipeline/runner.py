@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.data.load import load
-from optimize.data.splits import Splits
+from optimize.data.splits import DataError, Splits
 from optimize.memory import told_when_out
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
 from optimize.pipeline.graph import can_quantize, graph
 from optimize.pipeline.own import tell_left_out
-from optimize.pipeline.preflight import check_gates, preflight, undecidable
+from optimize.pipeline.preflight import preflight, undecidable
 from optimize.pipeline.stage import Stage
 from optimize.settings.judging import COMPARED
 from optimize.settings.recipe import Settings
@@ -50,6 +50,9 @@ def build(
         judged: whether the kit is to be judged by these gates: then those that its texts cannot
             decide are refused before anything trains, and else told.
 
+    Raises:
+        DataError: a gate that the texts cannot decide, where the kit is to be judged.
+
     Returns:
         The kit's folder. It belongs to the cache: copy it before changing it.
     """
@@ -63,9 +66,10 @@ def _build(settings: Settings, runner: Runner, tell: Tell, *, judged: bool) -> P
     new = not runner.has(built.stages["kit"])
     if new:
         preflight(settings)
-        if judged:
-            check_gates(settings, built.splits)
-        for fault in undecidable(settings, built.splits):
+        faults = undecidable(settings, built.splits)
+        if faults and judged:
+            raise DataError("\n".join(faults))
+        for fault in faults:
             tell(f"a run would be refused: {fault}")
         tell_left_out(settings, tell)
     if new and settings.builds_chain and compared != "none" and not can_quantize(compared):

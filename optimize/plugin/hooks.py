@@ -77,14 +77,18 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, int | pytest.ExitCode]:
     """The exit code, after everything that pytest, plugins and conftests have done to it."""
+    left: SystemExit | None = None
     try:
-        code = yield
+        code = int((yield) or 0)
     except SystemExit as error:  # raised in a hook, past pytest's own end
-        code = error.code if isinstance(error.code, int) else 1
+        left = error
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
     # Not by its name: something may have taken it away.
-    settled = config.stash[SESSION].last_word(int(code or 0))
-    if settled != int(code or 0):
+    settled = config.stash[SESSION].last_word(code)
+    if settled != code:
         sys.stderr.write(f"optimize: the run ends with {settled}; something had made it {code}\n")
+    elif left is not None:  # of whoever raised it, with what it says
+        raise left
     return settled
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 UNDER_XDIST = (
     "gates cannot run under xdist: its workers share the cores that are measured. Run with `-n 0`."
 )
+# What ends a run without a report; pytest.fail, as of a time limit, is no Exception.
+BROKEN = (Exception, pytest.fail.Exception)
 Answer = TypeVar("Answer")
 
 
@@ -102,8 +104,7 @@ class Judging:
             try:
                 with _Teller(self.config) as tell, self._failure_kept():
                     self._judged = self._judge(tell)
-            # pytest.fail, as of a time limit, is no Exception.
-            except (Exception, pytest.fail.Exception) as error:
+            except BROKEN as error:
                 self._failure = error
                 raise
         return self._judged
@@ -113,7 +114,7 @@ class Judging:
         """Where a run has no report, its folder says why; `optimize compare` reads it."""
         try:
             yield
-        except Exception as error:
+        except BROKEN as error:
             folder = self.config.getoption("out")
             if folder is not None:
                 from optimize.judge.reports.compare import FAILURE_NAME
@@ -128,7 +129,7 @@ class Judging:
         run = self._run = self._run or _judged_run(self.config)
         folder = self.config.getoption("out")
         if folder is not None:
-            clear_report(folder)
+            clear_report(folder, self.config.getoption("baseline"))
         kit, report = run.judge(tell)
         if folder is not None:
             write_report(report, folder)

@@ -262,6 +262,19 @@ def test_a_run_that_breaks_leaves_no_earlier_report(run, pytester):
     assert [path.name for path in (pytester.path / "report").iterdir()] == ["failure.txt"]
 
 
+def test_a_run_that_breaks_does_not_lose_its_baseline(run, pytester, measured):
+    folder = pytester.path / "report"
+    assert run("--out=report").ret == 0
+    kept = (folder / "report.json").read_bytes()
+    with (pytester.path / "conftest.py").open("a") as stream:
+        stream.write("\ndef broken(*_):\n    raise OSError('no core left')\n")
+        stream.write("optimize.judge.request.judge = broken\n")
+    for named in ("report", "report/report.json"):
+        assert run("--out=report", f"--baseline={named}").ret == 1
+        assert (folder / "report.json").read_bytes() == kept
+        assert {path.name for path in folder.iterdir()} == {"report.json", "failure.txt"}
+
+
 def test_a_candidate_that_is_not_judged_is_not_asked(run, measured):
     """Its gates decide; what is only about what one ships is left out, and says why."""
     chosen = measured.settings | {"regression": {"candidate": "student-torch"}}

@@ -11,6 +11,7 @@ CONTROL = """
 def test_control(check_controls, undecided):
     check_controls(undecided)
 """
+# Suites in bad faith: each tries to pass where a gate does not, or was not asked.
 NEVER_ASKED = GATES.replace("    gate(gate_case)", "    pass")
 SWALLOWED = GATES.replace(
     "    gate(gate_case)",
@@ -235,3 +236,12 @@ def test_a_fixture_of_that_name_in_a_conftest_turns_nothing_off(pytester):
     pytester.makepyfile("def test_own(report):\n    assert report == 7\n")
     done = run_pytest(pytester)
     assert done.ret != 0
+
+
+def test_what_leaves_a_run_that_judges_nothing_says_what_it_wanted(pytester):
+    """The plugin is there for other tests too: their exits are their own."""
+    pytester.makeconftest("def pytest_unconfigure():\n    raise SystemExit('licence expired')\n")
+    pytester.makepyfile("def test_own():\n    pass\n")
+    done = run_pytest(pytester)
+    assert done.ret == 1
+    assert "licence expired" in done.stderr.str()

@@ -22,9 +22,8 @@ from optimize.judge.records import LabelChange, Predictions, Report, Series, Spa
 from optimize.judge.reports.tables import MARKS, Table
 from optimize.judge.statistics.accuracy import changed_rows, differing, label_changes
 from optimize.judge.statistics.sequential import decide
-from optimize.judge.stored import read_report
+from optimize.judge.stored import REPORT_NAME, read_report
 
-REPORT_NAME = "report.json"
 FAILURE_NAME = "failure.txt"
 ABSENT = "—"
 

@@ -44,7 +44,8 @@ CONTROL = "control"
 # Rows that a page holds; report.json has them all.
 MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
 # How a report says where its settings came from: the source, and each change of it.
-OVERRIDE, OF_KIT = re.compile(r", (?=[\w-]+(?:\.[\w-]+)*=)"), "the kit "
+OVERRIDE = re.compile(r", (?=[\w-]+(?:\.[\w-]+)*=)")
+OF_KIT, OF_DUET = "the kit ", "duet,"
 COMMIT = re.compile(r" \([0-9a-f]{10}\)$")
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
 
@@ -292,10 +293,17 @@ def _limit_of(result: GateResult) -> float:
 
 
 def command(report: Report) -> str:
-    """What measures the same again, from where the first run was started."""
+    """What measures the same settings again, from where the first run was started.
+
+    A kit, bundle or interpreter that was given beside a recipe is in no report.
+    """
     source, *changes = OVERRIDE.split(report.settings_source)
     kind, _, name = source.partition(" ")
     words = ["pytest", "benchmarks"]
+    if source.startswith(OF_DUET):
+        words, changes = ["optimize", "duet", "KIT"], []
+        for interpreter in report.settings["judge"]["variants"]:
+            words += ["--python", interpreter]
     if kind == "recipe":  # needs no folder of benchmarks
         words = ["optimize", "run", "--recipe", name]
     elif source.startswith(OF_KIT):

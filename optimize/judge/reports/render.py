@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optimize.escape import for_markdown, for_terminal, lines_for_terminal
 from optimize.judge.records import Report
 from optimize.judge.reports.brief import badge, comment
-from optimize.judge.reports.compare import FAILURE_NAME, REPORT_NAME
+from optimize.judge.reports.compare import FAILURE_NAME
 from optimize.judge.reports.page import html
 from optimize.judge.reports.tables import (
     MARKS,
@@ -23,7 +23,7 @@ from optimize.judge.reports.tables import (
     startup_table,
     variant_table,
 )
-from optimize.judge.stored import write_json
+from optimize.judge.stored import REPORT_NAME, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ SUMMARY_LIMIT = 1_000_000
 VERDICT = "verdict"  # the last column's name, where there is one
 # Changed texts shown; report.json has them all.
 TERMINAL_CHANGES, MARKDOWN_CHANGES = 10, 200
-# Where nobody's terminal is narrower, and wide enough for any table.
+# Columns of a table in a file, at least; and so many that any table has room, to measure it.
 TABLE_WIDTH, ANY_WIDTH = 172, 10_000
 
 
@@ -171,6 +171,7 @@ def _print_lines(console: Console, header: Sequence[str], rows: Iterable[Sequenc
 
     styles = {MARKS[verdict]: style for verdict, style in STYLES.items()}
     ends = header[-1] == VERDICT
+    names = header[1:-1] if ends else header[1:]
     for first, *cells in rows:
         last = cells.pop() if ends else ""
         words = Text.assemble(
@@ -180,7 +181,7 @@ def _print_lines(console: Console, header: Sequence[str], rows: Iterable[Sequenc
         console.print(words)
         told = Text("; ").join(
             Text.assemble((f"{name} ", "dim"), cell)
-            for name, cell in zip(header[1:], map(_one_line, cells), strict=False)
+            for name, cell in zip(names, map(_one_line, cells), strict=True)
         )
         console.print(Padding(told, (0, 0, 0, 2)))
     console.print()
@@ -218,10 +219,20 @@ DRAWN: dict[str, Callable[[Report], str]] = {
 }
 
 
-def clear_report(folder: Path) -> None:
-    """Make the folder, without what an earlier run left in it: that is no answer of this one."""
+def clear_report(folder: Path, baseline: str | None = None) -> None:
+    """Make the folder, without what an earlier run left in it: that is no answer of this one.
+
+    Args:
+        folder: of the new report.
+        baseline: what the run is held against. Where that is the earlier report, it stays: a run
+            that breaks must not lose it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT_NAME, *DRAWN, FAILURE_NAME):
+    report = folder / REPORT_NAME
+    held = None if baseline is None else Path(baseline).resolve()
+    if held not in (folder.resolve(), report.resolve()):
+        report.unlink(missing_ok=True)
+    for name in (*DRAWN, FAILURE_NAME):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -217,6 +217,8 @@ def test_another_file_is_refused_with_what_writes_one(report, tmp_path, capsys, 
             "--set 'data.source=my data, x.csv' --quick --out report",
         ),
         ("[tool.optimize] of pyproject.toml", "full", "pytest benchmarks --out report"),
+        ("duet, at most 5 % slower", "full",
+         "optimize duet KIT --python teacher-torch --python student-int8 --out report"),
         ("the kit my kit", "full", "pytest benchmarks --kit 'my kit' --out report"),
     ],
 )  # fmt: skip
