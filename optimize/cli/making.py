@@ -28,16 +28,18 @@ COST_TEXTS = 1000  # whose tokens are counted for the cost
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, judge, and write the report."""
+    from optimize.judge.baseline import refuse_own_folder
     from optimize.judge.reports.brief import gates_json
     from optimize.judge.reports.render import clear_report, terminal, write_report
     from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
+    refuse_own_folder(arguments.baseline, arguments.out)
     request = request_of(arguments, baseline=arguments.baseline)
     with teller_of(arguments) as tell:
         judged = JudgedRun(request, partial(build, judged=True))
         judged.check()
-        clear_report(arguments.out, arguments.baseline)
+        clear_report(arguments.out)
         _, report = judged.judge(tell)
     write_report(report, arguments.out)
     if arguments.json:

@@ -21,6 +21,7 @@ from optimize.judge.kit import Kit, KitError, read_kit
 from optimize.judge.records import Report
 from optimize.judge.stored import REPORT_NAME, check_vouched, read_report
 from optimize.settings.gates import BASELINE
+from optimize.settings.load import has_project_settings
 from optimize.workspace import Tell
 
 GIT = "git:"
@@ -82,10 +83,40 @@ def find(spec: str, variant: str) -> Baseline:
     return _at(path, source, variant)
 
 
+def refuse_own_folder(spec: str | None, folder: Path) -> None:
+    """Refuse to write a report over the one that it is held against.
+
+    A second try would be held against the first one's result, and pass whatever it lost.
+
+    Raises:
+        BaselineError: the baseline is the report of that folder.
+    """
+    if spec is None or spec.startswith(GIT):
+        return
+    if Path(spec).resolve() in (folder.resolve(), (folder / REPORT_NAME).resolve()):
+        raise BaselineError(
+            f"--out {folder} is where the baseline {spec} lies: the run would replace what it is "
+            "held against. Give another folder with --out"
+        )
+
+
 def with_baseline(
-    kit: Kit, baseline: Baseline, variant: str, arguments: Sequence[str], tell: Tell
+    kit: Kit,
+    baseline: Baseline,
+    variant: str,
+    arguments: Sequence[str],
+    tell: Tell,
+    project: Path = Path(),
 ) -> tuple[Kit, HeldAgainst]:
     """The kit with the variant ``baseline`` where that is a bundle, built here if need be.
+
+    Args:
+        kit: what is judged.
+        baseline: what it is held against.
+        variant: the variant of a revision's kit that is taken.
+        arguments: further ones of ``optimize build`` for a revision.
+        tell: told what is being done.
+        project: folder of the project whose settings are judged; a revision's are in the same one.
 
     Raises:
         BaselineError: a revision that cannot be built.
@@ -93,13 +124,15 @@ def with_baseline(
     """
     bundle = baseline.bundle
     if baseline.commit is not None:
-        bundle = build(baseline.commit, variant, arguments, tell)
+        bundle = build(baseline.commit, variant, arguments, tell, project)
     if bundle is not None:
         kit = kit.with_bundle(bundle, BASELINE, own=baseline.commit is not None)
     return kit, HeldAgainst(baseline.source, baseline.report)
 
 
-def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Path:
+def build(
+    commit: str, variant: str, arguments: Sequence[str], tell: Tell, project: Path = Path()
+) -> Path:
     """The bundle that a revision's own recipe and data make, in its own child process.
 
     Its stages come from the same cache, so that what the revision shares with this one is not
@@ -110,12 +143,15 @@ def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Pa
         variant: the variant to take from its kit.
         arguments: further ones of ``optimize build``, e.g. ``--recipe``.
         tell: told what is being done.
+        project: folder of the project; the revision's settings are in the same place of its tree.
 
     Raises:
-        BaselineError: it cannot be built; with the last words of the build.
+        BaselineError: it cannot be built, with the last words of the build; or the revision has no
+            settings where the project has them.
     """
-    key = hashlib.sha256(repr([commit, *arguments, sys.prefix]).encode()).hexdigest()[:20]
-    kit = _place("kit", key)
+    inner = _git("-C", str(project.resolve()), "rev-parse", "--show-prefix")
+    parts = [commit, inner, *arguments, *_outside(arguments), sys.prefix]
+    kit = _place("kit", hashlib.sha256(repr(parts).encode()).hexdigest())
     with FileLock(f"{kit}.lock"):
         if not _is_whole(kit):
             shutil.rmtree(kit, ignore_errors=True)
@@ -123,8 +159,26 @@ def build(commit: str, variant: str, arguments: Sequence[str], tell: Tell) -> Pa
             with TemporaryDirectory() as work:
                 tree = Path(work, "tree")
                 _checkout(commit, tree)
-                _build_in(tree / _git("rev-parse", "--show-prefix"), kit, arguments, commit)
+                _check_settings(project, tree / inner, arguments, commit)
+                _build_in(tree / inner, kit, arguments, commit)
     return kit / variant
+
+
+def _outside(arguments: Sequence[str]) -> list[str]:
+    """Digests of the recipes that no revision holds: their content may change under one name."""
+    files = [Path(each) for each in arguments if Path(each).is_absolute()]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+
+
+def _check_settings(project: Path, before: Path, arguments: Sequence[str], commit: str) -> None:
+    """Refuse a revision that has no settings of its own: the default recipe is another model."""
+    if "--recipe" in arguments or not has_project_settings(project):
+        return
+    if not (before.is_dir() and has_project_settings(before)):
+        raise BaselineError(
+            f"revision {commit[:10]} has no [tool.optimize] where {project.resolve()} has it, and "
+            "so no model to be held against; name a later revision, or a recipe with --recipe"
+        )
 
 
 def _is_whole(kit: Path) -> bool:

@@ -189,7 +189,7 @@ class JudgedRun:
         if self.baseline is not None:
             candidate = plain.regression.candidate
             kit, against = baseline_module.with_baseline(
-                kit, self.baseline, candidate, request.recipe_options, tell
+                kit, self.baseline, candidate, request.recipe_options, tell, request.project
             )
         if request.python is not None:
             kit = kit.under(request.python)

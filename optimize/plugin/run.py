@@ -59,9 +59,8 @@ class Judging:
 
     def _asked(self, question: Callable[[JudgedRun], Answer]) -> Answer:
         """What the options say; where they cannot be followed, that is a mistake of usage."""
-        if self._run is None:
-            self._run = _judged_run(self.config)
         try:
+            self._run = self._run or _judged_run(self.config)
             return question(self._run)
         # Settings, a baseline or a kit that cannot be used; or a warning that `-W error` raises.
         except (ValueError, Warning) as error:
@@ -77,6 +76,13 @@ class Judging:
         folder = self.config.getoption("out")
         if folder is not None and folder.exists() and not folder.is_dir():
             raise pytest.UsageError(f"--out {folder} is a file; give a folder")
+        if folder is not None:
+            from optimize.judge.baseline import BaselineError, refuse_own_folder
+
+            try:
+                refuse_own_folder(self.config.getoption("baseline"), folder)
+            except BaselineError as error:
+                raise pytest.UsageError(str(error)) from error
         self._asked(lambda run: run.check())
 
     @property
@@ -129,7 +135,7 @@ class Judging:
         run = self._run = self._run or _judged_run(self.config)
         folder = self.config.getoption("out")
         if folder is not None:
-            clear_report(folder, self.config.getoption("baseline"))
+            clear_report(folder)
         kit, report = run.judge(tell)
         if folder is not None:
             write_report(report, folder)

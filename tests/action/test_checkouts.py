@@ -212,6 +212,16 @@ def test_nothing_is_held_against_itself(hub, tmp_path):
     assert "it always passes so" in done.stderr
 
 
+def test_the_joined_branch_is_no_pull_request_however_old_its_base(hub, tmp_path):
+    """The base that GitHub tells may be older than the branch that it checks out."""
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 1)
+    head = git(folder, "rev-parse", "HEAD").strip()
+    event = {**PULL, "GITHUB_EVENT_NAME": "pull_request_target"}
+    done = gate(folder, **event, GITHUB_SHA=head, BASE_SHA=hub[1]["base"])
+    assert done.returncode == 1
+    assert "checks out the branch, not the change" in done.stderr
+
+
 def gate(folder, **environment):
     return subprocess.run(
         ["bash", GATE], cwd=folder, env={**os.environ, **environment}, capture_output=True,

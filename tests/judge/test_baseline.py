@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,53 @@ def test_a_revision_that_cannot_be_built_says_why(repository):
     commit = find("git:HEAD", "student-int8").commit
     with pytest.raises(BaselineError, match=r"(?s)cannot be built.*'gone.csv' does not exist"):
         baseline.build(commit, "student-int8", ("--recipe", "bad.toml"), lambda line: None)
+
+
+@pytest.mark.torch
+def test_parts_of_a_repository_have_kits_of_their_own(repository, monkeypatch):
+    """One revision holds several projects, and each is held against its own model."""
+    built = []
+    monkeypatch.setattr(baseline, "_build_in", lambda tree, kit, *_: built.append((tree, kit)))
+    for name in ("a", "b"):
+        (repository / name).mkdir()
+        (repository / name / "pyproject.toml").write_text('[tool.optimize]\nextends = "sample"\n')
+    git("add", ".")
+    git("commit", "--quiet", "-m", "two projects")
+    commit = find("git:HEAD", "student-int8").commit
+    for name in ("a", "b"):
+        baseline.build(commit, "student-int8", (), lambda line: None, repository / name)
+    (first, kit), (second, other) = built
+    assert (first.name, second.name) == ("a", "b")
+    assert kit != other
+
+
+def test_a_revision_without_the_projects_settings_is_refused(repository):
+    """The default recipe would be another model, and larger."""
+    (repository / "notes.txt").write_text("nothing yet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "before the gate")
+    commit = find("git:HEAD", "student-int8").commit
+    inner = repository / "later"
+    inner.mkdir()
+    (inner / "pyproject.toml").write_text('[tool.optimize]\nextends = "sample"\n')
+    with pytest.raises(BaselineError, match=r"has no \[tool.optimize\] where"):
+        baseline.build(commit, "student-int8", (), lambda line: None, inner)
+
+
+def test_a_recipe_outside_the_revision_is_known_by_its_content(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    found = []
+    for content in ("seed = 1", "seed = 2"):
+        recipe.write_text(content)
+        found.append(baseline._outside(["--recipe", str(recipe)]))
+    assert found[0] != found[1]
+    assert baseline._outside(["--recipe", "sample"]) == []
+
+
+@pytest.mark.parametrize("spec", ["report", "report/report.json", "./report/"])
+def test_a_report_is_not_written_over_its_baseline(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BaselineError, match="would replace what it is held against"):
+        baseline.refuse_own_folder(spec, Path("report"))
+    baseline.refuse_own_folder("before", Path("report"))
+    baseline.refuse_own_folder("git:main", Path("report"))

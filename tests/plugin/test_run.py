@@ -262,17 +262,16 @@ def test_a_run_that_breaks_leaves_no_earlier_report(run, pytester):
     assert [path.name for path in (pytester.path / "report").iterdir()] == ["failure.txt"]
 
 
-def test_a_run_that_breaks_does_not_lose_its_baseline(run, pytester, measured):
+def test_a_report_is_not_held_against_the_folder_that_it_is_written_to(run, pytester):
+    """A second try would be held against the first one's result."""
     folder = pytester.path / "report"
     assert run("--out=report").ret == 0
-    kept = (folder / "report.json").read_bytes()
-    with (pytester.path / "conftest.py").open("a") as stream:
-        stream.write("\ndef broken(*_):\n    raise OSError('no core left')\n")
-        stream.write("optimize.judge.request.judge = broken\n")
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     for named in ("report", "report/report.json"):
-        assert run("--out=report", f"--baseline={named}").ret == 1
-        assert (folder / "report.json").read_bytes() == kept
-        assert {path.name for path in folder.iterdir()} == {"report.json", "failure.txt"}
+        result = run("--out=report", f"--baseline={named}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "would replace what it is held against" in result.stderr.str()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
 
 
 def test_a_candidate_that_is_not_judged_is_not_asked(run, measured):

@@ -54,6 +54,11 @@ find_base() {
   commit=${all%%$'\n'*}
   case "$event" in
     pull_request*)
+      # Its own checkout is the branch that is to be joined: nothing of the pull request is there.
+      if [[ "$event" == pull_request_target && "${GITHUB_SHA:-}" == "$head" ]]; then
+        refuse "$head is checked out, and pull_request_target checks out the branch, not the change." \
+          "Check out the pull request (\`ref: refs/pull/NUMBER/merge\`), or set the input baseline."
+      fi
       # A merge that the host made is held against what it is merged into. Whatever else is checked
       # out of a pull request may have any parents: there it is the branch that it wants to join.
       if [[ "$event" == pull_request && "$all" == *$'\n'* && "${GITHUB_SHA:-$head}" == "$head" ]]; then

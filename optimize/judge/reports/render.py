@@ -105,7 +105,11 @@ def _console(stream: io.StringIO, width: int, *, colour: bool) -> Console:
     from rich.console import Console
 
     return Console(
-        file=stream, width=width, force_terminal=colour, no_color=not colour, highlight=False
+        file=stream,
+        width=width,
+        force_terminal=colour,
+        no_color=None if colour else True,
+        highlight=False,
     )
 
 
@@ -219,20 +223,10 @@ DRAWN: dict[str, Callable[[Report], str]] = {
 }
 
 
-def clear_report(folder: Path, baseline: str | None = None) -> None:
-    """Make the folder, without what an earlier run left in it: that is no answer of this one.
-
-    Args:
-        folder: of the new report.
-        baseline: what the run is held against. Where that is the earlier report, it stays: a run
-            that breaks must not lose it.
-    """
+def clear_report(folder: Path) -> None:
+    """Make the folder, without what an earlier run left in it: that is no answer of this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    report = folder / REPORT_NAME
-    held = None if baseline is None else Path(baseline).resolve()
-    if held not in (folder.resolve(), report.resolve()):
-        report.unlink(missing_ok=True)
-    for name in (*DRAWN, FAILURE_NAME):
+    for name in (REPORT_NAME, *DRAWN, FAILURE_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
