@@ -67,7 +67,7 @@ def as_names(labels: Iterable[Iterable[Any]]) -> list[list[str]]:
     splits = [list(split) for split in labels]
     written = {str(label) for split in splits for label in split}
     if all(WHOLE.fullmatch(label) for label in written):
-        return [[str(int(float(label))) for label in split] for split in splits]
+        return [[str(int(str(label).partition(".")[0])) for label in split] for split in splits]
     return [[str(label) for label in split] for split in splits]
 
 

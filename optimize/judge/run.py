@@ -217,15 +217,19 @@ class _Run:
     def _undecided(self, timing: Timing) -> Undecided:
         gates = self.settings.active_gates
         results = decide_all(gates, self._evidence(timing), tuple(self.settings.judge.workloads))
-        left = [
-            result.workload
+        held = self.against
+        stored = None if held is None else held.stored(self._fingerprint(), self.mode)
+        # Another machine's times decide nothing, however often these are measured.
+        never = stored is not None and stored.unlike
+        open_ = [
+            result
             for result in results
-            if result.verdict == "inconclusive" and gates[result.gate].timed
+            if result.verdict == "inconclusive" and not (never and result.reference == BASELINE)
         ]
+        left = [result.workload for result in open_ if gates[result.gate].timed]
         of_memory = any(
             isinstance(gate := gates[result.gate], GrowthGate) and gate.quantity == "memory"
-            for result in results
-            if result.verdict == "inconclusive"
+            for result in open_
         )
         if of_memory:  # a peak is that of a worker which had every workload
             return Undecided(frozenset(self.settings.judge.workloads))

@@ -153,6 +153,7 @@ def together(reports: Mapping[str, Report]) -> Report:
         StoredError: one is of other models, another machine or another mode.
     """
     (source, first), *others = reports.items()
+    seen = [first.timing, *first.runs]
     for name, other in others:
         unlike = first.fingerprint.differences(other.fingerprint)
         if other.mode != first.mode:
@@ -166,15 +167,15 @@ def together(reports: Mapping[str, Report]) -> Report:
             unlike.append("other texts")
         if first.settings["judge"].get("workloads") != other.settings["judge"].get("workloads"):
             unlike.append("other workloads")
-        if first.timing == other.timing:
+        if any(timing in seen for timing in (other.timing, *other.runs)):
             unlike.append("it is the same run")
+        seen += [other.timing, *other.runs]
         if unlike:
             raise StoredError(
                 f"{name} is no further run of what {source} judged: {'; '.join(unlike[:5])}. Give "
                 "reports of one kit on one machine, or one report"
             )
-    further = tuple(timing for _, other in others for timing in (other.timing, *other.runs))
-    return first.model_copy(update={"runs": (*first.runs, *further)})
+    return first.model_copy(update={"runs": tuple(seen[1:])})
 
 
 def _weights(report: Report, variant: str) -> str | None:

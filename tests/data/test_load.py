@@ -95,3 +95,10 @@ def test_leakage_is_warned_of(tmp_path):
     settings = folder(tmp_path).model_copy(update={"leakage_warn_share": 0.1})
     with pytest.warns(LeakageWarning, match=r"2 of 2 texts \(100.0%.*first in row 2"):
         data.load(settings)
+
+
+def test_whole_numbers_of_many_digits_stay_apart():
+    from optimize.data.labels import as_names
+
+    ids = ["1234567890123456789", "1234567890123456790"]
+    assert as_names([ids, ["+3", "3.0", "3."]]) == [ids, ["3", "3", "3"]]

@@ -38,7 +38,6 @@ from optimize.settings.gates import BASELINE, EntriesGate, GrowthGate, SpeedupGa
 
 # Across unlike machines only a change as large as this is worth a word, and never a verdict.
 NOTABLE_RATIO = 1.25
-PREFIX = "regression-"
 REASONS = {
     "pass": "the whole interval is above the limit",
     "fail": "the whole interval is below the limit",
@@ -52,7 +51,7 @@ def entries_rule(gate: EntriesGate, question: Question, seen: Evidence) -> Findi
     if seen.stored is None:
         return failed("no stored report to compare with", PAIR_THEM)
     ours = _entries(seen.gate_names, seen.timing)
-    named = [gate.name for gate in seen.stored.report.gates if not gate.gate.startswith(PREFIX)]
+    named = [gate.name for gate in seen.stored.report.gates if gate.reference != BASELINE]
     theirs = _entries(named, seen.stored.report.timing)
     parts = []
     if missing := sorted(theirs - ours):

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.judge.records import Predictions, Report
-from optimize.settings.gates import BASELINE
 
 Ids = NDArray[np.int64]
 BINS = 10
@@ -185,7 +184,7 @@ def reliability(report: Report, variant: str) -> list[Reliability]:
 def answered_variants(report: Report) -> tuple[str, ...]:
     """Variants whose answers there are, in the table's order."""
     answered = report.predictions.get(report.split, {})
-    return tuple(name for name in (*report.variants, BASELINE) if name in answered)
+    return tuple(name for name in report.variants if name in answered)
 
 
 def _ids(answers: Predictions) -> Ids:

@@ -94,11 +94,12 @@ def read_runs(paths: Sequence[Path], variant: str) -> list[Run]:
             ("texts", report.data_digest, first.data_digest),
             ("split", report.split, first.split),
             ("bundle", _weights(report, variant), _weights(first, variant)),
+            ("set of workloads", _workloads(report), _workloads(first)),
         ):
             if ours != theirs:
                 raise CompareError(
-                    f"{run.name} judged another {what} than {first_run.name} ({ours[:12]} and "
-                    f"{theirs[:12]}); compare runs of one bundle on one kit"
+                    f"{run.name} judged another {what} than {first_run.name} ({ours[:60]} and "
+                    f"{theirs[:60]}); compare runs of one bundle on one kit"
                 )
     return sorted(_named(runs), key=lambda run: (run.report is None, run.python, _version(run)))
 
@@ -137,6 +138,10 @@ def _read(path: Path, variant: str) -> Run:
             f"{file} has no variant {variant!r} (it has {', '.join(report.variants)}); choose one "
             "with --variant"
         )
+    if missing := report.variants[variant].missing:
+        raise CompareError(
+            f"{file}: {variant} was not measured ({missing}); choose another with --variant"
+        )
     libraries = report.fingerprint.libraries
     runtime, python = (
         libraries.get(name) or libraries.get(f"{variant}/{name}") or ""
@@ -148,6 +153,10 @@ def _read(path: Path, variant: str) -> Run:
 
 def _weights(report: Report, variant: str) -> str:
     return report.variants[variant].model_sha256
+
+
+def _workloads(report: Report) -> str:
+    return ", ".join(report.timing.series)
 
 
 def _version(run: Run) -> tuple[int, ...]:
