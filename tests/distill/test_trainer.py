@@ -186,16 +186,23 @@ STATES = (
 )
 
 
+@pytest.fixture(scope="module")
+def untaught(splits, tiny_backbone, scored, tmp_path_factory):
+    """Weights of the student that learns by the logits alone."""
+    return weights(trained(splits, tiny_backbone, tmp_path_factory.mktemp("untaught"), scored))
+
+
 @pytest.mark.parametrize("losses", STATES, ids="-".join)
-def test_each_loss_teaches_and_leaves_no_trace(losses, splits, tiny_backbone, scored, tmp_path):
-    untaught = trained(splits, tiny_backbone, tmp_path / "plain", scored)
-    model = trained(splits, tiny_backbone, tmp_path / "taught", scored, **losses)
+def test_each_loss_teaches_and_leaves_no_trace(
+    losses, splits, tiny_backbone, scored, untaught, tmp_path
+):
+    model = trained(splits, tiny_backbone, tmp_path, scored, **losses)
     plain = student_of(splits, tiny_backbone)
     assert model.state_dict().keys() == plain.state_dict().keys()
     assert not classification_head(model)._forward_pre_hooks
     # The loss counts: its student is another one.
-    ours, theirs = weights(model), weights(untaught)
-    assert any(not torch.allclose(ours[name], theirs[name]) for name in ours)
+    ours = weights(model)
+    assert any(not torch.allclose(ours[name], untaught[name]) for name in ours)
 
 
 @pytest.mark.parametrize("width", [16, 64])
@@ -348,10 +355,14 @@ def test_a_checkpoint_with_any_file_damaged_is_set_aside_and_told(splits, tiny_b
     assert len(names) > 5
     for name, harm in product(names, (flipped, cut, Path.unlink)):
         shutil.rmtree(tmp_path / "cut")
-        shutil.copytree(kept, tmp_path / "cut")
+        # As links: a harmed file is one of its own.
+        shutil.copytree(kept, tmp_path / "cut", copy_function=os.link)
         told = []
         run = run_of(tmp_path / "cut", told.append)
-        harm(run.work / newest.name / name)
+        victim = run.work / newest.name / name
+        victim.unlink()
+        shutil.copyfile(kept / victim.relative_to(tmp_path / "cut"), victim)
+        harm(victim)
         found = last_whole_checkpoint(run)
         assert found is not None
         assert Path(found).name != newest.name, name
