@@ -232,9 +232,11 @@ def test_precision_is_keyed_as_it_is_on_this_cpu(folders, splits, monkeypatch):
 def test_instruction_set_is_in_the_keys_of_what_is_fitted_to_int8(folders, splits, monkeypatch):
     from optimize.pipeline import graph as graph_module
 
-    before = stages_of(folders, splits)
-    monkeypatch.setattr(graph_module, "isa_class", lambda: "avx2")
-    after = stages_of(folders, splits)
+    found = []
+    for isa in ("avx2", "amx_int8"):
+        monkeypatch.setattr(graph_module, "isa_class", lambda isa=isa: isa)
+        found.append(stages_of(folders, splits))
+    before, after = found
     name = "calibrated-int8-ort-dynamic"
     assert before[name].key != after[name].key
     assert before["student"].key == after["student"].key
