@@ -69,6 +69,12 @@ def _metadata(manifest: Manifest, name: str, report: Report | None, scores: Scor
     return "\n".join([*lines, "---", ""])
 
 
+UNGUARDED = (
+    " On a CPU without VNNI their 8-bit products can saturate, and they answer otherwise: give "
+    "them session options with `session.x64quantprecision` = 1."
+)
+
+
 def _what_plain_libraries_leave_out(manifest: Manifest) -> str:
     rule = manifest.out_of_scope
     student = manifest.recipe.get("student")
@@ -79,6 +85,7 @@ def _what_plain_libraries_leave_out(manifest: Manifest) -> str:
         "`optimum` and `transformers.pipeline` load it too, and leave out what the manifest adds "
         f"to the logits: a temperature of {manifest.temperature:.3g}{bias}"
         + (", and its thresholds." if manifest.thresholds else ".")
+        + (UNGUARDED if manifest.quantization else "")
     )
 
 
