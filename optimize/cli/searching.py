@@ -14,6 +14,7 @@ def tune(arguments: argparse.Namespace) -> int:
     """Search a recipe, and write the best."""
     from optimize.pipeline.tune import front, recipe_toml, tune
 
+    _keep_what_it_begins_from(arguments, arguments.out)
     chosen, source = settings_of(arguments)
     with teller_of(arguments) as tell:
         study = tune(chosen, arguments.storage, arguments.study, tell)
@@ -41,6 +42,7 @@ def search(arguments: argparse.Namespace) -> int:
         table_of,
     )
 
+    _keep_what_it_begins_from(arguments, arguments.out / "recipe.toml")
     chosen, source = settings_of(arguments)
     with teller_of(arguments) as tell:
         outcome = search(chosen, arguments.minutes, tell)
@@ -55,8 +57,7 @@ def search(arguments: argparse.Namespace) -> int:
         plot(outcome, chosen, out / "search.svg")
     base = _base(arguments)
     recipe = out / ("recipe.toml" if base is not None else "tables-for-pyproject.toml")
-    if recipe.resolve() != Path(arguments.recipe or "").resolve():
-        recipe.unlink(missing_ok=True)  # an earlier search's, and not what this one began from
+    recipe.unlink(missing_ok=True)  # an earlier search's
     if outcome.picked is not None:
         recipe.write_text(recipe_of(outcome, base, arguments.overrides), encoding="utf-8")
     if arguments.json:
@@ -68,6 +69,20 @@ def search(arguments: argparse.Namespace) -> int:
         if outcome.unchecked:
             print(f"not looked at, judge them: {', '.join(outcome.unchecked)}")
     return 0 if outcome.picked is not None else 1
+
+
+def _keep_what_it_begins_from(arguments: argparse.Namespace, target: Path) -> None:
+    """Refuse to write a recipe over the one that it extends: both would be lost.
+
+    Raises:
+        ValueError: names the file and the remedy.
+    """
+    begun = arguments.recipe
+    if begun is not None and Path(begun).is_file() and target.resolve() == Path(begun).resolve():
+        raise ValueError(
+            f"{target} is the recipe that this begins from, and what is found extends it; choose "
+            "another place with --out"
+        )
 
 
 def sensitivity(arguments: argparse.Namespace) -> int:

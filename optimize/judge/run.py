@@ -216,11 +216,10 @@ class _Run:
 
     def _undecided(self, timing: Timing) -> Undecided:
         gates = self.settings.active_gates
-        results = decide_all(gates, self._evidence(timing), tuple(self.settings.judge.workloads))
-        held = self.against
-        stored = None if held is None else held.stored(self._fingerprint(), self.mode)
+        seen = self._evidence(timing)
+        results = decide_all(gates, seen, tuple(self.settings.judge.workloads))
         # Another machine's times decide nothing, however often these are measured.
-        never = stored is not None and stored.unlike
+        never = seen.stored is not None and seen.stored.unlike
         open_ = [
             result
             for result in results

@@ -77,12 +77,9 @@ class Judging:
         if folder is not None and folder.exists() and not folder.is_dir():
             raise pytest.UsageError(f"--out {folder} is a file; give a folder")
         if folder is not None:
-            from optimize.judge.baseline import BaselineError, refuse_own_folder
+            from optimize.judge.baseline import refuse_own_folder
 
-            try:
-                refuse_own_folder(self.config.getoption("baseline"), folder)
-            except BaselineError as error:
-                raise pytest.UsageError(str(error)) from error
+            self._asked(lambda run: refuse_own_folder(run.request.baseline, folder))
         self._asked(lambda run: run.check())
 
     @property

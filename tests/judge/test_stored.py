@@ -134,6 +134,13 @@ def test_a_run_of_other_weights_is_no_further_run(report):
         together({"a": report, "b": other})
     with pytest.raises(StoredError, match="it is the same run"):
         together({"a": report, "b": report})
+    # Nor is one that another of them is already.
+    timing = report.timing.model_copy(update={"seconds": report.timing.seconds + 1})
+    again = report.model_copy(update={"timing": timing})
+    with pytest.raises(StoredError, match="it is the same run"):
+        together({"a": report, "b": again, "c": again})
+    with pytest.raises(StoredError, match="it is the same run"):
+        together({"a": report, "b": again.model_copy(update={"runs": (report.timing,)})})
 
 
 @pytest.mark.parametrize("arguments", [[], ["report.json", "--runs", "2"]])

@@ -1,0 +1,15 @@
+"""What a search leaves of the recipe that it began from."""
+
+import pytest
+
+from optimize.cli import main
+
+
+@pytest.mark.parametrize("command", ["search", "tune"])
+def test_a_recipe_is_not_written_over_the_one_that_it_extends(command, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('extends = "sample"\n')
+    out = tmp_path if command == "search" else recipe
+    assert main([command, "--recipe", str(recipe), "--out", str(out)]) != 0
+    assert "is the recipe that this begins from" in capsys.readouterr().err
+    assert recipe.read_text() == 'extends = "sample"\n'
