@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.cli.common import EXIT_CODES, exit_code, request_of, teller_of
@@ -13,6 +16,8 @@ from optimize.escape import for_markdown
 from optimize.telling import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from optimize.judge.records import Report
 
 
@@ -99,18 +104,46 @@ def save_baseline(arguments: argparse.Namespace) -> int:
     """Keep a report that passed, and what further runs of the same models differ by."""
     from optimize.judge.stored import read_report, together, write_json
 
-    if bool(arguments.reports) == bool(arguments.runs):
-        raise ValueError("give reports to keep, or --runs N to measure them now; one of the two")
-    found: dict[str, Report] = {}
-    for path in arguments.reports:
-        found[str(path)] = _passed(read_report(path), str(path))
-    for number in range(1, arguments.runs + 1):
-        found[f"run {number}"] = _passed(_measured(arguments, number), f"run {number}")
-    kept = together(found)
-    write_json(kept, arguments.out)
+    target: Path = arguments.out
+    if not arguments.reports and arguments.runs < 1:
+        raise ValueError("give reports to keep, or --runs N to measure so many now, or both")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; give a file with --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    given = {str(path): _passed(read_report(path), str(path)) for path in arguments.reports}
+    measured = _measured_runs(arguments, given)
+    kept = together(given | {str(path): report for path, report in measured.items()})
+    write_json(kept, target)
+    for path in measured:
+        path.unlink()
     runs = f"{1 + len(kept.runs)} run{'s' if kept.runs else ''}"
-    print(f"baseline: {arguments.out} ({runs}, {kept.mode} mode, {kept.created})")
+    print(f"baseline: {target} ({runs}, {kept.mode} mode, {kept.created})")
     return 0
+
+
+def _measured_runs(arguments: argparse.Namespace, given: Iterable[str]) -> dict[Path, Report]:
+    """So many runs, each in a file beside the baseline: one that does not pass loses no other."""
+    from optimize.judge.stored import write_json
+
+    target: Path = arguments.out
+    places = (target.with_name(f"{target.stem}-run-{number}.json") for number in count(1))
+    free = (place for place in places if not place.exists())
+    found: dict[Path, Report] = {}
+    for number in range(1, arguments.runs + 1):
+        try:
+            report = _passed(_measured(arguments, number), f"run {number}")
+        except Exception as error:
+            if not found:
+                raise
+            words = [*given, *map(str, found), "--runs", str(arguments.runs - len(found))]
+            raise ValueError(
+                f"{error}\nThe runs before it are kept. Go on from there with `optimize baseline "
+                f"save {shlex.join(words)}`, and the options that were given"
+            ) from error
+        place = next(free)
+        write_json(report, place)
+        found[place] = report
+    return found
 
 
 def _measured(arguments: argparse.Namespace, number: int) -> Report:

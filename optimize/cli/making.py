@@ -30,7 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, judge, and write the report."""
     from optimize.judge.baseline import refuse_own_folder
     from optimize.judge.reports.brief import gates_json
-    from optimize.judge.reports.render import clear_report, terminal, write_report
+    from optimize.judge.reports.render import (
+        clear_report,
+        terminal,
+        write_failure,
+        write_report,
+    )
     from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
@@ -38,9 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     request = request_of(arguments, baseline=arguments.baseline)
     with teller_of(arguments) as tell:
         judged = JudgedRun(request, partial(build, judged=True))
-        judged.check()
-        clear_report(arguments.out)
-        _, report = judged.judge(tell)
+        try:
+            judged.check()
+            clear_report(arguments.out)
+            _, report = judged.judge(tell)
+        except Exception as error:
+            if arguments.out.is_dir():  # what is refused at once makes no folder
+                write_failure(arguments.out, str(error))
+            raise
     write_report(report, arguments.out)
     if arguments.json:
         print(gates_json(report))

@@ -212,7 +212,7 @@ def check_controls(report: Report) -> Callable[[Callable[[str], None]], None]:
             if not math.isfinite(widening_of(control)):
                 undecided(control_words(control))
             elif not control.holds:
-                warnings.warn(control_words(control), stacklevel=2)
+                _warn(control_words(control))
 
     return check
 
@@ -259,13 +259,24 @@ def undecided(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
     def tell(line: str) -> None:
         if policy == "warn":
-            warnings.warn(line, stacklevel=3)
+            _warn(line)
         elif policy == "fail":
             raise GateFailed(line)
         elif policy is None:
             raise GateInconclusive(line)
 
     return tell
+
+
+class VerdictWarning(UserWarning):
+    """What a verdict says that is no failure."""
+
+
+def _warn(line: str) -> None:
+    """Warn, and no more: a suite that makes errors of warnings must not make verdicts of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VerdictWarning)
+        warnings.warn(line, VerdictWarning, stacklevel=4)
 
 
 class ReplayClock:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -105,26 +103,32 @@ class Judging:
             raise self._failure
         if self._judged is None:
             try:
-                with _Teller(self.config) as tell, self._failure_kept():
+                with _Teller(self.config) as tell:
                     self._judged = self._judge(tell)
             except BROKEN as error:
                 self._failure = error
                 raise
         return self._judged
 
-    @contextmanager
-    def _failure_kept(self) -> Iterator[None]:
-        """Where a run has no report, its folder says why; `optimize compare` reads it."""
-        try:
-            yield
-        except BROKEN as error:
-            folder = self.config.getoption("out")
-            if folder is not None:
-                from optimize.judge.reports.compare import FAILURE_NAME
+    def tell_of_no_report(self, why: str) -> None:
+        """Where a run has no report, its folder says why, and has none of an earlier run.
 
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / FAILURE_NAME).write_text(f"{error}\n", encoding="utf-8")
-            raise
+        ``optimize compare`` reads it. The folder of the baseline is left as it is.
+
+        Args:
+            why: what ended the run, where it did not break while it was judged.
+        """
+        folder = self.config.getoption("out")
+        if folder is None or (folder.exists() and not folder.is_dir()):
+            return
+        from optimize.judge.baseline import BaselineError, refuse_own_folder
+        from optimize.judge.reports.render import write_failure
+
+        try:
+            refuse_own_folder(self.config.getoption("baseline"), folder)
+        except BaselineError:
+            return
+        write_failure(folder, why if self._failure is None else str(self._failure))
 
     def _judge(self, tell: Tell) -> tuple[Kit, Report]:
         from optimize.judge.reports.render import clear_report, write_report

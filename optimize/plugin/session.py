@@ -20,6 +20,8 @@ from optimize.plugin.run import UNDER_XDIST, Judging
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from optimize.judge.records import GateResult, Report
 
 SESSION_NAME = "optimize-session"
@@ -92,6 +94,13 @@ class Session:
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> None:
         """Note whether the run is judged, before anything is deselected."""
+        try:
+            self._prepare(session, items)
+        except pytest.UsageError as error:
+            self._refused = error
+            raise
+
+    def _prepare(self, session: pytest.Session, items: Iterable[pytest.Item]) -> None:
         self._judges = any(judges(item) for item in items)
         if self._refused is not None:
             raise self._refused
@@ -150,6 +159,9 @@ class Session:
         """Set the exit code; :meth:`last_word` looks at it again."""
         if (workeroutput := getattr(self.config, "workeroutput", None)) is not None:
             workeroutput[SESSION_NAME] = self._judges
+        elif self.judging.measured is None and not self._collect_only:
+            ended = f"nothing was judged; pytest ended with {int(session.exitstatus)}"
+            self.judging.tell_of_no_report(ended if self._refused is None else str(self._refused))
         session.exitstatus = self._settled(session, int(session.exitstatus))
 
     @pytest.hookimpl(optionalhook=True)

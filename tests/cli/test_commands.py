@@ -3,12 +3,15 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import count
 
 import pytest
 
 import optimize
 from optimize import Classifier
 from optimize.cli import main
+from optimize.judge.reports.render import write_report
+from optimize.judge.stored import read_report
 from optimize.pipeline import runner as pipeline
 from optimize.settings.load import shipped_recipes
 
@@ -285,3 +288,56 @@ def test_what_nobody_asked_for_is_a_mistake_of_usage(command, capsys):
         main(command)
     assert ended.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+class TestRunsOfABaseline:
+    @pytest.fixture
+    def measure(self, canned_report, monkeypatch):
+        """Runs that pass but for those of these numbers; each took another time."""
+
+        def answer(*undecided):
+            def judge(self, tell):
+                report = canned_report("inconclusive" if next(numbers) in undecided else "pass")
+                seconds = report.timing.seconds + next(takes)
+                timing = report.timing.model_copy(update={"seconds": seconds})
+                return None, report.model_copy(update={"timing": timing})
+
+            numbers, takes = count(1), count(1)
+            monkeypatch.setattr("optimize.judge.request.JudgedRun.judge", judge)
+            monkeypatch.setattr("optimize.judge.stored.check_verdicts", lambda *_: None)
+
+        return answer
+
+    def test_are_kept_in_a_folder_that_was_not_there(self, measure, tmp_path, capsys):
+        measure()
+        target = tmp_path / "ci" / "baseline.json"
+        assert main(["baseline", "save", "--runs", "3", "--out", str(target)]) == 0
+        assert len(read_report(target).runs) == 2
+        assert list(target.parent.iterdir()) == [target]
+        assert "(3 runs, " in capsys.readouterr().out
+
+    def test_nothing_is_measured_for_a_place_that_is_a_folder(self, measure, tmp_path, capsys):
+        measure()
+        assert main(["baseline", "save", "--runs", "1", "--out", str(tmp_path)]) == 1
+        assert "is a folder; give a file with --out" in capsys.readouterr().err
+
+    def test_one_that_does_not_pass_loses_no_other(self, measure, tmp_path, capsys):
+        measure(3)
+        target = tmp_path / "baseline.json"
+        command = ["baseline", "save", "--out", str(target), "--runs", "3"]
+        assert main(command) == 1
+        told = capsys.readouterr().err
+        kept = [str(tmp_path / f"baseline-run-{number}.json") for number in (1, 2)]
+        assert "run 3 is not a pass (inconclusive)" in told
+        assert f"{' '.join(kept)} --runs 1" in told
+        assert sorted(map(str, tmp_path.glob("*.json"))) == kept
+        assert main([*command[:-1], "1", *kept]) == 0
+        assert len(read_report(target).runs) == 2
+
+
+def test_a_run_that_is_refused_leaves_no_earlier_report(canned_report, tmp_path, capsys):
+    out = tmp_path / "report"
+    write_report(canned_report("pass"), out)
+    assert main(["run", "--recipe", "nowhere.toml", "--out", str(out)]) == 1
+    assert [path.name for path in out.iterdir()] == ["failure.txt"]
+    assert "nowhere.toml" in (out / "failure.txt").read_text()

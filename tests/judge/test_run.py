@@ -1,11 +1,13 @@
 """Which workers a run starts, and which of their starts it measures every time."""
 
 import pytest
+import two_runs
 
+from optimize.judge.gates.evidence import Stored
 from optimize.judge.kit import read_kit
 from optimize.judge.run import _Run
 from optimize.judge.workers.timing import CONTROL
-from optimize.settings.load import parse
+from optimize.settings.load import against_baseline, parse
 
 VARIANTS = ["teacher-torch", "student-torch", "student-int8"]
 
@@ -38,3 +40,13 @@ def test_a_start_that_is_judged_is_alone_each_time(tiny_kit):
 def test_a_control_starts_as_its_twin_does(tiny_kit):
     repeated = {"control": "teacher-torch"}
     assert crowd(tiny_kit, judge=repeated) == {"teacher-torch", "student-torch", CONTROL}
+
+
+@pytest.mark.parametrize("unlike", [(), ("cpu: a → b",)])
+def test_times_of_another_machine_are_not_measured_for(tiny_kit, unlike, monkeypatch):
+    """Only what further replicates can decide keeps a run going."""
+    chosen = against_baseline(two_runs.SETTINGS, stored=True)
+    run = _Run(read_kit(tiny_kit), chosen, "t", "full", lambda _: None, None)
+    seen = two_runs.evidence(0.5 * 1.05, stored=Stored(two_runs.report(), unlike))
+    monkeypatch.setattr(run, "_evidence", lambda timing: seen)
+    assert bool(run._undecided(seen.timing).workloads) == (not unlike)

@@ -294,3 +294,40 @@ def test_a_part_of_a_repository_has_settings_of_its_own(pytester):
     for folder, name in ((part, "part"), (pytester.path, pytester.path.name)):
         done = pytester.run(sys.executable, "-c", f"import os; os.chdir({str(folder)!r}); {told}")
         assert done.outlines == [name]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--recipe", "nowhere.toml"], "nowhere.toml"),
+        (["--bundle=nowhere"], "variant student-int8: "),
+        (["--benchmark-disable"], "--benchmark-disable would turn the gates off"),
+        (["test_broken.py"], "nothing was judged; pytest ended with 2"),
+    ],
+)
+def test_a_run_that_is_refused_leaves_no_earlier_report(run, pytester, options, words):
+    assert run("--out=report").ret == 0
+    (pytester.path / "test_broken.py").write_text("def broken(:")
+    assert run("--out=report", *options).ret not in {0, 1}
+    (left,) = (pytester.path / "report").iterdir()
+    assert left.name == "failure.txt"
+    assert words in left.read_text()
+
+
+def test_collecting_alone_leaves_a_report(run, pytester):
+    assert run("--out=report").ret == 0
+    assert run("--out=report", "--collect-only").ret == 0
+    assert (pytester.path / "report" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("policy", ["warn", None])
+def test_warnings_as_errors_make_no_failure_of_a_verdict(run, measured, policy):
+    options = [] if policy is None else [f"--inconclusive={policy}"]
+    strict = ("-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    result = run(*strict, *options, report=with_verdict(measured, "speed[typical]", "inconclusive"))
+    assert result.ret == {"warn": 0, None: 6}[policy]
+
+
+def test_a_tool_table_that_is_a_text_is_a_mistake_of_usage(pytester, run):
+    (pytester.path / "pyproject.toml").write_text('[tool]\noptimize = "yes"\n')
+    assert_one_mistake(run("--recipe="), "tool.optimize is 'yes'")

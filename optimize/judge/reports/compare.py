@@ -168,6 +168,9 @@ def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[
     """Each run against the one before it under the same Python.
 
     The newest onnxruntime against its predecessor decides on time; the others are shown.
+
+    Raises:
+        CompareError: no two were run under the same Python, so that nothing can be said.
     """
     limit_log = -math.log1p(max_slowdown_pct / 100)
     judged = [run for run in runs if run.report is not None]
@@ -182,6 +185,11 @@ def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[
         decides = _version(after) == newest
         found += _speeds(before, after, variant, limit_log, decides=decides)
         found.append(_labels(before, after, variant))
+    if not found:
+        raise CompareError(
+            f"no two of {', '.join(run.name for run in runs)} were run under the same Python, and "
+            "runs are compared under one; `optimize duet` compares two interpreters"
+        )
     return found
 
 

@@ -230,6 +230,12 @@ def clear_report(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def write_failure(folder: Path, why: str) -> None:
+    """Why a run has no report, in the place where the report would be."""
+    clear_report(folder)
+    (folder / FAILURE_NAME).write_text(f"{why}\n", encoding="utf-8")
+
+
 def write_report(report: Report, folder: Path) -> None:
     """``report.json`` and all that is drawn from it, in a folder.
 

@@ -109,6 +109,16 @@ def test_a_deleted_row_and_an_added_one_fail_by_name():
     assert "in the baseline and not here: gate size" in found.reason
 
 
+def test_a_gate_of_ones_own_may_be_named_as_those_of_a_baseline():
+    """What is held against the baseline is told by its reference, and not by its name."""
+    stored = report()
+    own = stored.gates[0].model_copy(update={"gate": "regression-of-mine"})
+    both = stored.model_copy(update={"gates": (*stored.gates, own)})
+    names = (*evidence().gate_names, "regression-of-mine")
+    seen = dataclasses.replace(evidence(stored=Stored(both, ())), gate_names=names)
+    assert results(seen)["regression-entries"].verdict == "pass"
+
+
 def test_a_workload_that_is_gone_fails():
     stored = report()
     stored = stored.model_copy(

@@ -166,3 +166,16 @@ def test_command_writes_table_and_plot(folders, tmp_path):
     assert main(["compare", *map(str, places), "--out", str(out)]) == 0
     assert "| 1.32.0 |" in (out / "compare.md").read_text()
     assert "<svg" in (out / "compare.svg").read_text()
+
+
+def test_runs_of_different_pythons_alone_are_nothing_to_compare(folders):
+    reports = ("1.32.0", {}), ("1.32.0", {"python": "3.13.0"})
+    with pytest.raises(CompareError, match=r"\(Python 3.13\) were run under the same Python.*duet"):
+        compared(folders(*reports))
+
+
+def test_variant_that_one_run_did_not_measure_is_named(folders, canned_report):
+    facts = dict(canned_report("pass").variants)
+    facts[VARIANT] = facts[VARIANT].model_copy(update={"missing": "opset 23 is not known"})
+    with pytest.raises(CompareError, match=r"was not measured .opset 23 is not known"):
+        compared(folders(("1.31.0", {}), ("1.32.0", {"variants": facts})))
