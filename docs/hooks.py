@@ -101,15 +101,11 @@ def _docstring(kind: Any) -> tuple[str, dict[str, str]]:
 
 def commands() -> str:
     """The help of every command, as it is printed."""
-    from optimize.cli.arguments import build_parser
+    from optimize.cli.arguments import build_parser, every_command
     from optimize.cli.commands import RUNNERS
 
-    parser = build_parser(RUNNERS)
-    subparsers = next(
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
     parts = []
-    for name, command in subparsers.choices.items():
+    for name, _, command in every_command(build_parser(RUNNERS)):
         command.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=96)
         parts.append(f"## `optimize {name}`\n\n```text\n{command.format_help().strip()}\n```")
     return "\n\n".join(parts)

@@ -18,6 +18,9 @@ from optimize.disk import read_regular
 MODEL_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 CARD_NAME = "README.md"
+PAGE_NAME = "report.html"
+# What a bundle on the Hub has beside its files: no library reads any of it for the model's.
+PUBLISHED = (CARD_NAME, PAGE_NAME, ".gitattributes", ".cache", ".git")
 # Protobuf's own limit for one message; no file of a bundle can be larger and be read.
 LARGEST_BYTES = 2**31
 
@@ -58,7 +61,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         if found != entry:
             raise _changed(path, found, entry)
     there = {path.name for path in folder.iterdir()}
-    if extra := sorted(there - manifest.files.keys() - {MANIFEST_NAME, CARD_NAME}):
+    if extra := sorted(there - manifest.files.keys() - {MANIFEST_NAME, *PUBLISHED}):
         raise BundleError(
             f"{folder / extra[0]} is not in the manifest: it is not of this model, and a library "
             "may read it beside the model's own files. Delete it."

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from optimize.bundle.manifest import Manifest
 
+UNGUARDED = (
+    " On a CPU without VNNI their 8-bit products can saturate, and they answer otherwise: give "
+    "them session options with `session.x64quantprecision` = 1."
+)
+
 
 def usage(manifest: Manifest) -> str:
     """The line: one text or a pair of them, one label or several."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,24 @@ def build_parser(runners: Runners) -> argparse.ArgumentParser:
     _add_searching(commands, runners)
     _add_judging(commands, runners)
     _add_using(commands, runners)
-    for name, command in commands.choices.items():
+    for name, line, command in every_command(parser):
         command.epilog = epilog(name)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.description = command.description or _first_word_up(commands, name)
+        command.description = command.description or f"{line[0].upper()}{line[1:]}."
     return parser
 
 
-def _first_word_up(commands: Commands, name: str) -> str:
-    """A command's line in the list of commands, as a sentence of its own help."""
-    line = next(each.help for each in commands._choices_actions if each.dest == name)
-    return f"{line[0].upper()}{line[1:]}."
+def every_command(
+    parser: argparse.ArgumentParser,
+) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """Each command and action of a command: its name, its line in the list, and its parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            lines = {each.dest: each.help or "" for each in action._choices_actions}
+            for name, command in action.choices.items():
+                yield name, lines[name], command
+                for inner, line, nested in every_command(command):
+                    yield f"{name} {inner}", line, nested
 
 
 def _add_making(commands: Commands, runners: Runners) -> None:

@@ -16,6 +16,7 @@ EXAMPLES = {
     "compare": "optimize compare matrix --out matrix-report",
     "duet": "optimize duet kit --python old/bin/python --python new/bin/python",
     "baseline": "optimize baseline save report --out baseline.json",
+    "baseline save": "optimize baseline save --runs 5 --kit kit --out baseline.json",
     "schema": "optimize schema report > report.schema.json",
     "push": "optimize push kit/student-int8 you/your-classifier --report report/report.json",
     "doctor": "optimize doctor --seconds 10",

@@ -28,6 +28,8 @@ def push(arguments: argparse.Namespace) -> int:
         files = sorted(staged.iterdir())
         for path in files:
             print(f"{path.stat().st_size / 1e6:10,.3f} MB  {path.name}")
+        if gone := _gone(staged):
+            print(f"removed there, if an earlier push left it: {', '.join(gone)}")
         if not arguments.yes:
             print(f"nothing was uploaded; `--yes` uploads these to {arguments.repository}")
             return 0
@@ -50,13 +52,14 @@ def _check_name(repository: str) -> None:
 
 def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace) -> None:
     """The card, and the report's page where there is a report of this very bundle."""
+    from optimize.bundle.folder import PAGE_NAME
     from optimize.judge.reports.card import hub_card
     from optimize.judge.reports.page import html
 
     report = variant = None
     if arguments.report is not None:
         report, variant = _report_of(arguments.report, manifest)
-        (staged / "report.html").write_text(html(report), encoding="utf-8")
+        (staged / PAGE_NAME).write_text(html(report), encoding="utf-8")
     card = hub_card(manifest, arguments.repository, report, variant or "")
     (staged / "README.md").write_text(card, encoding="utf-8")
 
@@ -75,12 +78,22 @@ def _report_of(path: Path, manifest: Manifest) -> tuple[Report, str]:
     )
 
 
+def _gone(staged: Path) -> list[str]:
+    """What an earlier push may have left, and which would be told of this bundle too."""
+    from optimize.bundle.folder import PAGE_NAME
+
+    return [] if (staged / PAGE_NAME).exists() else [PAGE_NAME]
+
+
 def _upload(staged: Path, arguments: argparse.Namespace) -> None:
     from huggingface_hub import HfApi
 
     api = HfApi()
     api.create_repo(arguments.repository, exist_ok=True, private=arguments.private)
     commit = api.upload_folder(
-        repo_id=arguments.repository, folder_path=staged, commit_message="optimize push"
+        repo_id=arguments.repository,
+        folder_path=staged,
+        commit_message="optimize push",
+        delete_patterns=_gone(staged) or None,
     )
     print(f'uploaded: Classifier("{arguments.repository}", revision="{commit.oid}") reads it back')

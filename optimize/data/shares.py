@@ -49,10 +49,11 @@ def _divided(pool: RawSplit, shares: dict[str, float], seed: int) -> dict[str, l
         by_label[label].append(places)
     rng = random.Random(seed)
     found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
+    owed = dict.fromkeys(shares, 0.0)
     for label in sorted(by_label):
         own = by_label[label]
         rng.shuffle(own)
-        for split, chosen in _dealt(own, shares).items():
+        for split, chosen in _dealt(own, shares, owed).items():
             found[split].extend(chosen)
     return {split: sorted(places) for split, places in found.items()}
 
@@ -72,10 +73,20 @@ def _strata(labels: Sequence[Any]) -> list[str]:
     return [rarest(row) for row in rows]
 
 
-def _dealt(groups: Sequence[list[int]], shares: dict[str, float]) -> dict[str, list[int]]:
-    """One label's groups: each share is filled in turn, and the first group is for training."""
+def _dealt(
+    groups: Sequence[list[int]], shares: dict[str, float], owed: dict[str, float]
+) -> dict[str, list[int]]:
+    """One label's groups: each share is filled in turn, and the first group is for training.
+
+    A label whose share is less than a row adds it to ``owed``, until that makes a row of one such
+    label: else data of few texts a label would have no other split.
+    """
     total = sum(map(len, groups))
     wanted = {split: round(share * total) for split, share in shares.items()}
+    rare = [split for split in shares if not wanted[split] and len(groups) > 1]
+    for split in rare:
+        owed[split] += shares[split] * total
+        wanted[split] = int(owed[split] >= 0.5)
     found: dict[str, list[int]] = {split: [] for split in ("train", *shares)}
     for number, places in enumerate(groups):
         split = "train"
@@ -84,6 +95,8 @@ def _dealt(groups: Sequence[list[int]], shares: dict[str, float]) -> dict[str, l
             open_ = [s for s in shares if wanted[s] - len(found[s]) >= (len(places) + 1) // 2]
             split = max(open_, key=lambda s: wanted[s] - len(found[s]), default="train")
         found[split].extend(places)
+    for split in rare:
+        owed[split] -= len(found[split])
     return found
 
 

@@ -7,6 +7,7 @@ by the hour that they ran in, too. Each interpreter needs the base layer's depen
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -83,8 +84,11 @@ def duet(
         raise KitError(f"{folder / MANIFEST_NAME} has other labels than the kit {place}")
     check_problem(folder, manifest, whole.manifest)
     settings = duet_settings(names, max_slowdown_pct, threads, whole)
-    source = f"duet, at most {max_slowdown_pct:g} % slower"
-    return judge(replace(whole, variants=variants), settings, source, mode, tell)
+    words = ["duet", str(bundle), *(word for python in pythons for word in ("--python", python))]
+    words += [] if kit is None else ["--kit", str(kit)]
+    words += ["--max-slowdown-pct", f"{max_slowdown_pct:g}", "--threads", str(threads)]
+    # As a command again: the page shows it.
+    return judge(replace(whole, variants=variants), settings, shlex.join(words), mode, tell)
 
 
 def interpreter_names(pythons: Sequence[str]) -> list[str]:

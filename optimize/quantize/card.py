@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optimize.bundle.manifest import Manifest
-from optimize.bundle.usage import usage
+from optimize.bundle.usage import UNGUARDED, usage
 from optimize.escape import for_markdown
 
 SHOWN_LABELS = 12
@@ -56,5 +56,7 @@ def _others(manifest: Manifest, bias: str) -> str:
     return (
         "`optimum` (`ORTModelForSequenceClassification`) and `transformers.pipeline` load it too. "
         "They leave\nout what the manifest adds to the logits: temperature "
-        f"{manifest.temperature:.3g}{bias}" + (", thresholds." if manifest.thresholds else ".")
+        f"{manifest.temperature:.3g}{bias}"
+        + (", thresholds." if manifest.thresholds else ".")
+        + (UNGUARDED if manifest.quantization else "")
     )

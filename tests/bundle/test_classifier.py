@@ -18,7 +18,7 @@ from onnx_bytes import model as hand_made
 from optimize import BundleError, Classifier, Prediction
 from optimize.bundle import folder, session
 from optimize.bundle.classifier import AnswerError, softmax
-from optimize.bundle.folder import read_manifest
+from optimize.bundle.folder import check_files, read_manifest
 from optimize.bundle.manifest import OutOfScope
 
 TEXTS = (
@@ -281,6 +281,17 @@ def test_file_names_may_not_leave_the_folder(bundle, name):
     told = refusal(bundle)
     assert "is not a manifest" in told
     assert f"path {name!r} must be relative and stay inside its folder" in told
+
+
+def test_what_the_hub_adds_to_a_bundle_is_none_of_its_files(bundle):
+    """A repository that was downloaded or cloned as a folder."""
+    for name in ("report.html", ".gitattributes", "README.md"):
+        (bundle / name).write_text("of the Hub")
+    (bundle / ".cache").mkdir()
+    check_files(bundle, read_manifest(bundle))
+    (bundle / "added_tokens.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"added_tokens\.json is not in the manifest"):
+        check_files(bundle, read_manifest(bundle))
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])

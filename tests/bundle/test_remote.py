@@ -27,7 +27,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Answers)
-        self.folder, self.uploaded, self.asked = folder, {}, []
+        self.folder, self.uploaded, self.asked, self.deleted = folder, {}, [], []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -39,7 +39,11 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         path = self.path.partition("?")[0]
-        if path.startswith("/api/models/owner/name"):
+        if path.startswith("/api/models/owner/name/tree/"):
+            names = [{"type": "file", "path": file.name, "size": 1, "oid": COMMIT}
+                     for file in sorted(self.server.folder.iterdir())]  # fmt: skip
+            self.say(json.dumps(names).encode())
+        elif path.startswith("/api/models/owner/name"):
             names = [{"rfilename": file.name} for file in sorted(self.server.folder.iterdir())]
             self.say(json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": names}).encode())
         elif path.startswith("/owner/name/resolve/"):
@@ -64,6 +68,8 @@ class Answers(BaseHTTPRequestHandler):
         elif "/commit/" in self.path:
             for line in content.splitlines():
                 entry = json.loads(line)
+                if entry["key"] == "deletedFile":
+                    self.server.deleted.append(entry["value"]["path"])
                 if entry["key"] == "file":
                     self.server.uploaded[entry["value"]["path"]] = entry["value"]["content"]
             url = f"{self.server.address}/owner/name/commit/{COMMIT}"
@@ -155,6 +161,18 @@ def test_a_push_shows_first_and_uploads_when_told(hub, tiny_kit, tmp_path):
     done = run(hub, tmp_path, *push, "--yes")
     assert f'revision="{COMMIT}"' in done.stdout, done.stderr
     assert {"model.onnx", "manifest.json", "tokenizer.json", "README.md"} <= hub.uploaded.keys()
+    assert not hub.deleted
+
+
+@pytest.mark.torch
+def test_a_push_without_a_report_removes_the_page_of_an_earlier_one(hub, tiny_kit, tmp_path):
+    for name in ("report.html", "mine.txt"):
+        (hub.folder / name).write_text("older")
+    push = ("-m", "optimize", "push", str(tiny_kit / "student-int8"), "owner/name")
+    done = run(hub, tmp_path, *push)
+    assert "removed there, if an earlier push left it: report.html" in done.stdout, done.stderr
+    run(hub, tmp_path, *push, "--yes")
+    assert hub.deleted == ["report.html"]
 
 
 @pytest.mark.torch

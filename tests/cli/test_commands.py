@@ -10,6 +10,8 @@ import pytest
 import optimize
 from optimize import Classifier
 from optimize.cli import main
+from optimize.cli.arguments import build_parser, every_command
+from optimize.cli.commands import RUNNERS
 from optimize.judge.reports.render import write_report
 from optimize.judge.stored import read_report
 from optimize.pipeline import runner as pipeline
@@ -52,12 +54,15 @@ def test_help_names_every_command(capsys):
         assert re.search(rf"^    {command} ", told, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["run", "build", "report", "check", "predict"])
+@pytest.mark.parametrize("command", [name for name, *_ in every_command(build_parser(RUNNERS))])
 def test_help_of_a_command(capsys, command):
     with pytest.raises(SystemExit) as left:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert left.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: optimize {command} ")
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: optimize {command} ")
+    assert f"example:\n  optimize {command.split()[0]} " in told
+    assert "exit codes: 0 " in told
 
 
 def test_version(capsys):

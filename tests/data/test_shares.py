@@ -83,3 +83,24 @@ def test_rare_labels_reach_every_split_though_their_sets_are_rarer_still():
     for split in ("train", "validation", "test"):
         assert {label for row in found[split].labels for label in row} >= rare
     assert len(found["test"].labels) == len(found["validation"].labels) == 24
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_labels_of_few_texts_reach_every_split_together(size):
+    """A tenth of five texts is half a text: every other label gives one, and none gives all."""
+    rows = [
+        (f"label{label} number {n}", f"label{label}") for label in range(60) for n in range(size)
+    ]
+    found = with_shares(pool(rows), DataSettings(validation=0.1, test=0.1))
+    counts = {name: Counter(split.labels) for name, split in found.items()}
+    assert len(counts["train"]) == 60
+    for split in ("validation", "test"):
+        assert abs(counts[split].total() - 6 * size) <= 1
+        assert max(counts[split].values()) == 1
+
+
+def test_labels_of_one_text_are_learnt_and_owe_nothing():
+    rows = [(f"single {n}", f"single{n}") for n in range(50)]
+    rows += [(f"text{n}x{m}", f"four{n}") for n in range(5) for m in range(4)]
+    found = with_shares(pool(rows), DataSettings(validation=0.1, test=0.1))
+    assert len(found["test"].labels) == len(found["validation"].labels) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from optimize.bundle.manifest import Manifest
-from optimize.bundle.usage import usage
+from optimize.bundle.usage import UNGUARDED, usage
 from optimize.escape import for_markdown
 from optimize.judge.records import Report, Scores
 from optimize.judge.reports.breakdown import pair_of
@@ -67,12 +67,6 @@ def _metadata(manifest: Manifest, name: str, report: Report | None, scores: Scor
         if scores.micro_f1 is not None:
             lines.append(f"    - {{type: f1, name: micro F1, value: {scores.micro_f1:.4f}}}")
     return "\n".join([*lines, "---", ""])
-
-
-UNGUARDED = (
-    " On a CPU without VNNI their 8-bit products can saturate, and they answer otherwise: give "
-    "them session options with `session.x64quantprecision` = 1."
-)
 
 
 def _what_plain_libraries_leave_out(manifest: Manifest) -> str:

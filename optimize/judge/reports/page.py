@@ -33,6 +33,8 @@ from optimize.judge.reports.breakdown import (
 from optimize.judge.reports.nodes import node_table
 from optimize.judge.reports.tables import (
     MARKS,
+    baseline_words,
+    change_table,
     complaints,
     conditions,
     gate_table,
@@ -45,7 +47,7 @@ CONTROL = "control"
 MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
 # How a report says where its settings came from: the source, and each change of it.
 OVERRIDE = re.compile(r", (?=[\w-]+(?:\.[\w-]+)*=)")
-OF_KIT, OF_DUET = "the kit ", "duet,"
+OF_KIT, OF_DUET = "the kit ", "duet "
 COMMIT = re.compile(r" \([0-9a-f]{10}\)$")
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
 
@@ -98,6 +100,7 @@ def _values(report: Report, earlier: Sequence[Report]) -> dict[str, Any]:
         "examples": len(report.labels),
         "conditions": conditions(report),
         "command": command(report),
+        **_since_baseline(report),
         **_answers(report, pair),
         **_history(report, earlier),
     }
@@ -264,6 +267,18 @@ def _answers(report: Report, pair: Pair | None) -> dict[str, Any]:
     }
 
 
+def _since_baseline(report: Report) -> dict[str, Any]:
+    """The texts whose label changed against the baseline, where there is one."""
+    facts = report.baseline
+    if facts is None:
+        return {"since": None}
+    return {
+        "since": change_table(report, MOST_CHANGED),
+        "since_words": baseline_words(report),
+        "since_count": len(facts.changes),
+    }
+
+
 def _history(report: Report, earlier: Sequence[Report]) -> dict[str, Any]:
     if not earlier:
         return {"history": []}
@@ -301,9 +316,7 @@ def command(report: Report) -> str:
     kind, _, name = source.partition(" ")
     words = ["pytest", "benchmarks"]
     if source.startswith(OF_DUET):
-        words, changes = ["optimize", "duet", "KIT"], []
-        for interpreter in report.settings["judge"]["variants"]:
-            words += ["--python", interpreter]
+        words, changes = ["optimize", *shlex.split(report.settings_source)], []
     if kind == "recipe":  # needs no folder of benchmarks
         words = ["optimize", "run", "--recipe", name]
     elif source.startswith(OF_KIT):

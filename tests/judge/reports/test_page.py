@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimize.cli import main
 from optimize.judge.gates.comparisons import compared
-from optimize.judge.records import Predictions
+from optimize.judge.records import BaselineFacts, LabelChange, Predictions
 from optimize.judge.reports.breakdown import (
     by_label,
     changed_texts,
@@ -217,8 +217,9 @@ def test_another_file_is_refused_with_what_writes_one(report, tmp_path, capsys, 
             "--set 'data.source=my data, x.csv' --quick --out report",
         ),
         ("[tool.optimize] of pyproject.toml", "full", "pytest benchmarks --out report"),
-        ("duet, at most 5 % slower", "full",
-         "optimize duet KIT --python teacher-torch --python student-int8 --out report"),
+        ("duet kit --python 'my old/python' --python python --max-slowdown-pct 3 --threads 1",
+         "full", "optimize duet kit --python 'my old/python' --python python --max-slowdown-pct 3 "
+         "--threads 1 --out report"),
         ("the kit my kit", "full", "pytest benchmarks --kit 'my kit' --out report"),
     ],
 )  # fmt: skip
@@ -257,3 +258,15 @@ def test_labels_of_texts_that_have_several_are_told_one_by_one(canned_report):
         "cancel": (2, 1.0),
     }
     assert [text for text, _ in found["refund"].examples] == ["b", "c"]
+
+
+def test_texts_that_changed_since_the_baseline_are_shown(report):
+    assert "since the baseline" not in html(report)
+    change = LabelChange(text="<b>where</b>", truth="track", before="track", after="refund",
+                         before_confidence=0.9, after_confidence=0.6)  # fmt: skip
+    facts = BaselineFacts(source="git:main", kind="bundle", model_sha256="0", changes=(change,))
+    page = html(report.model_copy(update={"baseline": facts}))
+    assert "Texts that changed label since the baseline" in page
+    assert "&lt;b&gt;where&lt;/b&gt;" in page
+    assert "track (0.90)" in Parsed(page).text
+    assert "refund (0.60)" in Parsed(page).text
