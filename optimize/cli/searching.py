@@ -15,6 +15,7 @@ def tune(arguments: argparse.Namespace) -> int:
     from optimize.pipeline.tune import front, recipe_toml, tune
 
     _keep_what_it_begins_from(arguments, arguments.out)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     chosen, source = settings_of(arguments)
     with teller_of(arguments) as tell:
         study = tune(chosen, arguments.storage, arguments.study, tell)
@@ -25,7 +26,8 @@ def tune(arguments: argparse.Namespace) -> int:
     for trial in () if arguments.json else trials:
         size = "" if len(trial.values) < 2 else f", {trial.values[1]:,.0f} parameters"
         print(f"trial {trial.number}: validation score {trial.values[0]:.4f}{size}")
-    arguments.out.write_text(recipe_toml(trials[0], _base(arguments)), encoding="utf-8")
+    written = recipe_toml(trials[0], chosen, _base(arguments), arguments.overrides)
+    arguments.out.write_text(written, encoding="utf-8")
     if not arguments.json:
         print(f"searched from {source}; the most accurate as a recipe: {arguments.out}")
     return 0

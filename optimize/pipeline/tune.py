@@ -6,8 +6,9 @@ on the validation split. Several processes and machines work on one study throug
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 JOURNAL = "journal:"
 # Trials that must have come as far before one is stopped for being below their median.
 LEAST_OTHERS = 4
+# Tables of a recipe that a student's score hangs on, and where a study keeps them.
+SEARCHED = ("teacher", "student", "distill", "generate", "tune")
+SEARCHED_KEY = "searched"
 Direction = Literal["maximize", "minimize"]
 
 
@@ -63,7 +67,7 @@ def tune(
         cache_root: where stages are kept; by default the user's cache folder.
 
     Raises:
-        TuneError: the stored study has other objectives than this recipe.
+        TuneError: the stored study has other objectives than this recipe, or is of another one.
     """
     import optuna
     from optuna.trial import TrialState
@@ -84,10 +88,12 @@ def tune(
             f"the study {study_name!r} in {storage} has {len(study.directions)} objectives, this "
             f"recipe {len(directions)}; choose another --study"
         )
+    base = Build(settings, Runner(tell, cache_root))
+    _check_begun(study, _searched(base), f"the study {study_name!r} in {storage}")
     counted = (TrialState.COMPLETE, TrialState.PRUNED)
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
-        return _run_trial(trial, settings, directions, tell, cache_root)
+        return _run_trial(trial, base, directions, tell, cache_root)
 
     if len(study.get_trials(states=counted)) < settings.tune.trials:
         stop = optuna.study.MaxTrialsCallback(settings.tune.trials, states=counted)
@@ -95,18 +101,50 @@ def tune(
     return study
 
 
+def _searched(base: Build) -> dict[str, Any]:
+    """What the scores of a study hang on, by setting; the number of trials may rise."""
+    tables = base.settings.model_dump(mode="json", include=set(SEARCHED))
+    tables["tune"].pop("trials")
+    found = {f"{name}.{key}": value for name in SEARCHED for key, value in tables[name].items()}
+    return {"data": base.splits.training.key_part, **found}
+
+
+def _check_begun(study: optuna.Study, searched: Mapping[str, Any], name: str) -> None:
+    """Refuse to go on with another recipe's trials; those would be counted for this one's.
+
+    Raises:
+        TuneError: names what differs.
+    """
+    begun = study.user_attrs.get(SEARCHED_KEY)
+    if begun is None:
+        study.set_user_attr(SEARCHED_KEY, dict(searched))
+        return
+    differ = [key for key in sorted(begun.keys() | searched.keys())
+              if begun.get(key) != searched.get(key)]  # fmt: skip
+    if differ:
+        told = "; ".join(
+            f"{key} was {begun.get(key)!r} and is {searched.get(key)!r}" for key in differ[:3]
+        )
+        raise TuneError(
+            f"{name} was begun with another recipe or data: {told}. Its trials would be counted "
+            "for this one; choose another --study"
+        )
+
+
 def _run_trial(
     trial: optuna.Trial,
-    settings: Settings,
+    base: Build,
     directions: list[Direction],
     tell: Tell,
     cache_root: Path | None,
 ) -> tuple[float, ...]:
-    changes = suggest(trial, settings)
+    changes = suggest(trial, base.settings)
     runner = Runner(tell, cache_root, watch=(_Watch(trial),))
-    tried = Build(changed(settings, changes), runner)
+    tried = Build(changed(base.settings, changes), runner)
     words = ", ".join(f"{key} = {value:.4g}" for key, value in trial.params.items())
     tell(f"trial {trial.number}: {words}")
+    for stage in tried.stages["student"].inputs.values():
+        base.runner.folder(stage)  # unwatched: a teacher is never behind
     folder = tried.folder("student")
     parameters = read_manifest(folder).parameters
     validation = tried.splits.validation
@@ -117,7 +155,7 @@ def _run_trial(
     return (score, float(parameters))[: len(directions)]
 
 
-def suggest(trial: optuna.Trial, settings: Settings) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial, settings: Settings) -> dict[str, Any]:
     """The changes to a recipe that a trial tries: by table and key."""
     search, distill, student = settings.tune, {}, {}
     for key in ("temperature", "alpha", "learning_rate", "pooled", "cosine", "decoupled"):
@@ -183,21 +221,34 @@ def front(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(study.best_trials, key=lambda trial: (-trial.values[0], trial.number))
 
 
-def recipe_toml(trial: optuna.trial.FrozenTrial, base: str | None) -> str:
+def recipe_toml(
+    trial: optuna.trial.FrozenTrial,
+    settings: Settings,
+    base: str | None,
+    overrides: Sequence[str] = (),
+) -> str:
     """A trial as a recipe that extends the one it was searched from.
 
     Args:
         trial: one of a study.
+        settings: what was searched from.
         base: that recipe; ``None`` where it is the project's own, whose tables these then are.
+        overrides: assignments that the search was given; they are told.
     """
-    params = dict(trial.params)
+    import optuna
+
+    changes = suggest(optuna.trial.FixedTrial(trial.params), settings)
     prefix = "tool.optimize." if base is None else ""
     lines = [
         f"# Trial {trial.number}: validation score {trial.values[0]:.4f}, chosen on validation.",
-        "# For pyproject.toml, in place of what stands there." if base is None else "",
-        "" if base is None else f'extends = "{base}"',
+        *(f"# It was searched with --set {each}: give it again." for each in overrides),
     ]
-    if "layers" in params:
-        lines += ["", f"[{prefix}student]", f"layers = {params.pop('layers')}"]
-    lines += ["", f"[{prefix}distill]", *(f"{key} = {value!r}" for key, value in params.items())]
+    if base is None:
+        lines.append("# For pyproject.toml, in place of what stands there.")
+    else:
+        lines.append(f"extends = {json.dumps(base)}")
+    for name, table in changes.items():
+        if table:
+            lines += ["", f"[{prefix}{name}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"

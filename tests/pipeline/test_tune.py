@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from transformers import TrainerControl, TrainerState
 from optimize import settings
 from optimize.cli import main
 from optimize.pipeline.tune import TuneError, _Watch, changed, front, recipe_toml, suggest, tune
+from optimize.settings.load import tomllib
 
 SEARCH = [
     "tune.trials=3",
@@ -20,6 +22,7 @@ SEARCH = [
     "distill.epochs=2",
     "tune.pooled=[0.0, 1.0]",
 ]
+OTHERS = ("alpha", "learning_rate", "pooled")
 
 
 @pytest.fixture
@@ -67,6 +70,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from optimize import settings
+from optimize.settings.load import tomllib
 from optimize.pipeline.tune import tune
 chosen, _ = settings.load(sys.argv[1], None, sys.argv[4:])
 tune(chosen, sys.argv[2], "s", lambda line: None, Path(sys.argv[3]))
@@ -141,6 +145,48 @@ def test_a_trial_that_falls_behind_is_stopped(accuracy, others, stopped):
         watch.on_evaluate(*arguments, model=Model())
 
 
+def test_a_recipe_has_the_layers_that_were_not_searched_but_set():
+    chosen = settings.parse({"tune": {"layers": [3], **dict.fromkeys(OTHERS)}}, "t")
+    trial = optuna.trial.create_trial(
+        params={"temperature": 2.0},
+        distributions={"temperature": optuna.distributions.FloatDistribution(1, 8)},
+        values=[0.9],
+    )
+    found = tomllib.loads(recipe_toml(trial, chosen, 'C:\\mine\\a "b".toml'))
+    assert found["student"] == {"layers": 3}
+    assert found["extends"] == 'C:\\mine\\a "b".toml'
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"distill": {"epochs": 1}}, "distill.epochs was 2 and is 1"),
+        ({"tune": {"alpha": (0.1, 0.2)}}, "tune.alpha was"),
+        ({"data": {"source": "less.jsonl"}}, "data was"),
+    ],
+)
+def test_a_study_of_another_recipe_is_refused(chosen, tiny_cache, tmp_path, change, words):
+    if "data" in change:
+        rows = Path(chosen.data.source).read_text().splitlines()
+        (tmp_path / "less.jsonl").write_text("\n".join(rows[1:]))
+        change = {"data": {"source": str(tmp_path / "less.jsonl")}}
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    first = changed(chosen, {"tune": {"trials": 1}})
+    tune(first, storage, "s", lambda line: None, tiny_cache)
+    with pytest.raises(TuneError, match=f"was begun with another recipe or data: {words}"):
+        tune(changed(chosen, change), storage, "s", lambda line: None, tiny_cache)
+
+
+def test_the_teacher_is_not_stopped_by_what_watches_a_trial(chosen, tmp_path, monkeypatch):
+    """It is built without: a teacher is behind no other trial."""
+    watched = []
+    monkeypatch.setattr(_Watch, "on_evaluate", lambda self, args, *_, **__: watched.append(args))
+    first = changed(chosen, {"tune": {"trials": 1}})
+    assert first.teacher.epochs > first.distill.epochs
+    tune(first, f"journal:{tmp_path / 'j.log'}", "s", lambda line: None, tmp_path / "cache")
+    assert {args.num_train_epochs for args in watched} == {first.distill.epochs}
+
+
 def test_recipe_of_a_trial_is_toml():
     trial = optuna.trial.create_trial(
         params={"temperature": 2.0, "layers": 3},
@@ -150,11 +196,15 @@ def test_recipe_of_a_trial_is_toml():
         },
         values=[0.9, 5.0],
     )
-    text = recipe_toml(trial, "clinc")
+    chosen = settings.parse(
+        {"tune": {"layers": [3, 6], "temperature": [1.0, 8.0], **dict.fromkeys(OTHERS)}}, "t"
+    )
+    text = recipe_toml(trial, chosen, "clinc", ["distill.epochs=2"])
     assert 'extends = "clinc"' in text
     assert "[student]\nlayers = 3" in text
     assert "[distill]\ntemperature = 2.0" in text
-    own = recipe_toml(trial, None)
+    assert "# It was searched with --set distill.epochs=2: give it again." in text
+    own = recipe_toml(trial, chosen, None)
     assert "extends" not in own
     assert "[tool.optimize.student]\nlayers = 3" in own
 
