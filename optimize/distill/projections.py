@@ -47,17 +47,25 @@ def observe_student(
         widths |= {f"hidden{place}": (student.config.hidden_size, theirs) for place in range(depth)}
     if settings.relations:
         theirs = _aligned("relations", targets, training_set.tokens).values.shape[1] // 3
-        for width in (student.config.hidden_size, theirs):
-            if width % settings.relation_heads:
-                raise DistillError(
-                    f"distill.relation_heads = {settings.relation_heads} does not divide a width "
-                    f"of {width}; set it to one that divides {student.config.hidden_size} and "
-                    f"{theirs}"
-                )
+        check_relation_heads(settings.relation_heads, student.config.hidden_size, theirs)
     for name, (ours, theirs) in widths.items():
         if ours != theirs or not training_set.same_origin:
             setattr(student, _attribute(name), nn.Linear(ours, theirs))
     return activations
+
+
+def check_relation_heads(heads: int, ours: int, theirs: int) -> None:
+    """Refuse a number of relation heads that does not divide both widths.
+
+    Raises:
+        DistillError: with the widths of student and teacher.
+    """
+    for width in (ours, theirs):
+        if width % heads:
+            raise DistillError(
+                f"distill.relation_heads = {heads} does not divide a width of {width}; set it to "
+                f"one that divides {ours} and {theirs}"
+            )
 
 
 def project(student: nn.Module, state: str, tensor: Tensor) -> Tensor:

@@ -264,9 +264,15 @@ def student_training_set(
         tokens,
         labels,
         SoftTargets.read(outputs) if outputs else None,
-        same_origin=learning.student.checkpoint == "teacher",
+        same_origin=_same_origin(learning.student),
         sources=np.r_[: len(labels), np.tile(np.r_[: len(labelled)], distill.misspelt)],
     )
+
+
+def _same_origin(student: StudentSettings) -> bool:
+    """Whether its states mean what the teacher's do: another pooling or encoder is learnt anew."""
+    own = (student.shape, student.pooling) != ("encoder", None)
+    return student.checkpoint == "teacher" and not own
 
 
 def make_student(

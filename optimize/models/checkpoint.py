@@ -127,12 +127,31 @@ def load_tokenizer(checkpoint: str, revision: str | None = None) -> PreTrainedTo
             f"checkpoint {checkpoint!r} has no fast tokenizer, and a bundle ships its "
             "tokenizer.json; convert it with transformers.convert_slow_tokenizer"
         )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = _padding(checkpoint, tokenizer)
     taken = _taken_by_forward(checkpoint, revision)
     if taken:
         # A DistilBERT with BERT's tokenizer would be given token types that it does not take.
         names = [name for name in tokenizer.model_input_names if name in taken]
         tokenizer.model_input_names = names
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _padding(checkpoint: str, tokenizer: Any) -> str:
+    """A token to fill rows of a batch with; which one does not matter, since it is masked.
+
+    One that is special already: any other would from now on be cut out of texts.
+
+    Raises:
+        CheckpointError: it has no special token.
+    """
+    for name in ("eos_token", "sep_token", "unk_token", "mask_token", "cls_token"):
+        if (found := getattr(tokenizer, name)) is not None:
+            return str(found)
+    raise CheckpointError(
+        f"checkpoint {checkpoint!r}: its tokenizer has no padding token, and no other special one, "
+        'so that texts cannot be read in batches; add one: tokenizer.pad_token = "…", and save it'
+    )
 
 
 def _check_tokenizer_files(checkpoint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -37,16 +38,45 @@ def keep_layers(model: PreTrainedModel, layers: int | Sequence[int] | None) -> N
         layers: how many, or which, counted from 1; ``None`` keeps all.
 
     Raises:
-        StudentError: no such layer list, or a layer that does not exist.
+        StudentError: no such layer list, a layer that does not exist, or one that would be another
+            kind of layer in its new place.
     """
     if layers is None:
         return
     owner, name, stack = layer_stack(model)
     chosen = chosen_layers(layers, len(stack))
+    _check_kinds(model.config, chosen)
     setattr(owner, name, torch.nn.ModuleList(stack[layer - 1] for layer in chosen))
     for key in LAYER_COUNT_KEYS:
         if hasattr(model.config, key):
             setattr(model.config, key, len(chosen))
+    if isinstance(kinds := getattr(model.config, "layer_types", None), list):
+        model.config.layer_types = [kinds[layer - 1] for layer in chosen]
+
+
+def _check_kinds(config: Any, chosen: Sequence[int]) -> None:
+    """Refuse a cut after which a layer is read back as another one.
+
+    ModernBERT's layers are what they are by their place: the first one has no norm, and every third
+    one attends to all tokens, the others to their neighbours (Warner et al. 2024, section 2.1).
+    """
+    period = getattr(config, "global_attn_every_n_layers", None)
+    if not period and config.model_type.startswith("modernbert"):
+        period = 3  # what transformers 5 takes where a configuration does not say it
+    if not period:
+        return
+
+    def kind(place: int) -> tuple[bool, bool]:
+        return place == 1, (place - 1) % period == 0
+
+    if any(kind(now) != kind(then) for now, then in enumerate(chosen, start=1)):
+        first = list(range(1, len(chosen) + 1))
+        raise StudentError(
+            f"student.layers = {list(chosen)} of a {config.model_type}: its layer 1 has no norm, "
+            f"and 1, {1 + period}, {1 + 2 * period}, … attend to all tokens, so that these would "
+            f"be others in their new places. Set student.layers = {first}, or others that stay of "
+            "their kind"
+        )
 
 
 def chosen_layers(layers: int | Sequence[int], available: int) -> tuple[int, ...]:

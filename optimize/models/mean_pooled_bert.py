@@ -27,6 +27,19 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from optimize.models.encoder import StudentError
 
 
+def check_poolable(model: PreTrainedModel) -> None:
+    """Refuse a model that :func:`mean_pooled` does not know.
+
+    Raises:
+        StudentError: another family than BERT.
+    """
+    if not isinstance(model, BertForSequenceClassification):
+        raise StudentError(
+            f'student.pooling = "mean" needs a BERT, and the student is a {type(model).__name__}; '
+            "leave it out"
+        )
+
+
 def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:
     """The same encoder under a new head, which reads the mean of its tokens.
 
@@ -36,15 +49,11 @@ def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:
     Raises:
         StudentError: another family.
     """
-    if not isinstance(model, BertForSequenceClassification):
-        raise StudentError(
-            f'student.pooling = "mean" needs a BERT, and the student is a {type(model).__name__}; '
-            "leave it out"
-        )
+    check_poolable(model)
     config = model.config.to_dict()
     del config["model_type"], config["architectures"]
     made = MeanPooledBert(MeanPooledBertConfig(**config))
-    weights = model.bert.state_dict()
+    weights = model.base_model.state_dict()
     made.bert.load_state_dict({name: weights[name] for name in made.bert.state_dict()})
     return made
 

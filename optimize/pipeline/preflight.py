@@ -50,6 +50,7 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             problem_type=settings.data.problem_type,
         )
     _check_shape(student, source.checkpoint, source.revision)
+    _check_learning(settings)
     return tokenizer
 
 
@@ -70,6 +71,35 @@ def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None
         feed_forwards(model, student.feed_forward)
     if student.width is not None:
         heads_kept(model, student.width)
+
+
+def _check_learning(settings: Settings) -> None:
+    """Refuse what cannot be learnt so, long before it would be: a student comes after its teacher.
+
+    Raises:
+        StudentError: the head or the layers that the settings ask for are not there.
+        DistillError: relation heads that do not divide a width.
+    """
+    from optimize.distill.projections import check_relation_heads
+    from optimize.models.encoder import layer_stack
+    from optimize.models.fit import shape_of
+    from optimize.models.mean_pooled_bert import check_poolable
+
+    teacher, student, distill = settings.teacher, settings.student, settings.distill
+    master = shape_of(teacher.checkpoint, teacher.revision)
+    if teacher.fine_tune and teacher.layer_decay < 1:
+        layer_stack(master)
+    if student.shape == "static":
+        return
+    own = student.checkpoint != "teacher"
+    pupil = shape_of(student.checkpoint, student.revision) if own else master
+    if student.pooling == "mean":
+        check_poolable(pupil)
+    if distill.layer_decay < 1 or distill.hidden or distill.relations:
+        layer_stack(pupil)
+    if distill.relations:
+        width = student.width or pupil.config.hidden_size
+        check_relation_heads(distill.relation_heads, width, master.config.hidden_size)
 
 
 def undecidable(settings: Settings, splits: Splits) -> list[str]:

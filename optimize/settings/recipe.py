@@ -75,6 +75,11 @@ class Settings(Section):
                 "distill.folds trains teachers of its own, and this one is given: set "
                 "distill.folds = 0, or teacher.fine_tune = true and no teacher.logits"
             )
+        if self.teacher.logits and self.distill.reads_representations:
+            raise ValueError(
+                "distill.pooled, cosine, hidden and relations need the teacher's states, and "
+                "teacher.logits holds logits alone; set them to 0, or leave teacher.logits out"
+            )
         inner = [name for name in ("hidden", "relations") if getattr(self.distill, name)]
         if self.student.shape == "static" and (inner or self.distill.layer_decay != 1):
             raise ValueError(

@@ -6,8 +6,14 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimize.distill.student import make_student
-from optimize.models.checkpoint import CheckpointError, load_backbone, load_tokenizer, locate
+from optimize.distill.student import _same_origin, make_student
+from optimize.models.checkpoint import (
+    CheckpointError,
+    load_backbone,
+    load_classifier,
+    load_tokenizer,
+    locate,
+)
 from optimize.models.encoder import StudentError, chosen_layers, keep_layers, parameter_count
 from optimize.settings.training import StudentSettings
 
@@ -104,3 +110,48 @@ def test_dropout_of_the_student_is_the_recipes(tiny_kit):
     names = ("cancel", "refund", "track")
     model, _ = make_student(settings, str(tiny_kit / "teacher-torch"), names, 0)
     assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
+
+
+@pytest.fixture
+def modern(tmp_path):
+    """A ModernBERT of 8 layers, of which 1, 4 and 7 attend to all tokens, the others to three."""
+    ids = {f"{name}_token_id": number for number, name in enumerate(("pad", "cls", "sep"))}
+    sizes = SIZES | {"num_hidden_layers": 8, "local_attention": 2} | ids
+    config = transformers.ModernBertConfig(**sizes, num_labels=3)
+    torch.manual_seed(0)
+    model = transformers.ModernBertForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "modern")
+    return tmp_path / "modern"
+
+
+@pytest.mark.parametrize("layers", [3, [1, 3, 7], [2, 3], [1, 2, 4]])
+def test_layers_that_would_be_others_in_their_new_places_are_refused(modern, layers):
+    model = load_classifier(str(modern))
+    with pytest.raises(StudentError, match=r"of a modernbert.*Set student.layers = \[1, 2"):
+        keep_layers(model, layers)
+
+
+@pytest.mark.parametrize("layers", [[1, 2, 3], [1, 5, 6, 7], [1, 2, 6, 7, 8]])
+def test_layers_that_stay_of_their_kind_are_read_back_as_they_were(modern, layers, tmp_path):
+    model = load_classifier(str(modern)).eval()
+    keep_layers(model, layers)
+    model.save_pretrained(tmp_path / "cut")
+    ids = torch.arange(5, 25)[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    again = load_classifier(str(tmp_path / "cut")).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize(
+    ("table", "same"),
+    [
+        ({}, True),
+        ({"layers": 1}, True),
+        ({"pooling": "mean"}, False),
+        ({"shape": "static"}, False),
+        ({"checkpoint": "another"}, False),
+    ],
+)
+def test_states_mean_the_same_where_encoder_and_pooling_are_the_teachers(table, same):
+    assert _same_origin(StudentSettings.model_validate({"checkpoint": "teacher", **table})) == same

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import LABELS
 from optimize.models import checkpoint
-from optimize.models.checkpoint import CheckpointError
+from optimize.models.checkpoint import CheckpointError, load_tokenizer
 from optimize.models.encoder import StudentError
 from optimize.models.fit import check_fit
 from optimize.settings.training import StudentSettings
@@ -208,3 +208,21 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_backbone, tmp_path):
         path.unlink()
     with pytest.raises(CheckpointError, match=r"has no tokenizer \(there: config\.json"):
         checkpoint.load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_without_padding_fills_with_a_token_that_is_special_already(
+    tiny_backbone, tmp_path
+):
+    shutil.copytree(tiny_backbone, tmp_path / "none")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (file := tmp_path / "none" / name).is_file():
+            content = json.loads(file.read_text())
+            content.pop("pad_token", None)
+            file.write_text(json.dumps(content))
+    found = load_tokenizer(str(tmp_path / "none"))
+    assert found.pad_token == found.sep_token
+    texts = ["where is my parcel", "refund"]
+    rows = found(texts, padding=True)
+    plain = load_tokenizer(str(tiny_backbone))(texts, padding=True)
+    assert rows["attention_mask"] == plain["attention_mask"]
+    assert rows["input_ids"][0] == plain["input_ids"][0]

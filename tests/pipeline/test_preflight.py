@@ -1,10 +1,13 @@
 """What cannot be cut out of a checkpoint is refused before anything trains."""
 
+import shutil
+
 import pytest
 
+from optimize.distill.projections import DistillError
 from optimize.models.encoder import StudentError
 from optimize.pipeline.preflight import preflight
-from optimize.settings import load
+from optimize.settings import SettingsError, load
 
 pytestmark = pytest.mark.torch
 
@@ -16,11 +19,13 @@ pytestmark = pytest.mark.torch
         ("student.width=64", "ask for a multiple of 16 below 32"),
         ("student.feed_forward=9999", "the model's layers have 64"),
         ("student.layers=7", "layers"),
+        ("distill.relation_heads=5", "relation_heads = 5 does not divide a width of 32"),
     ],
 )
 def test_a_shape_that_is_not_there(tiny_recipe, change, told):
-    settings, _ = load(str(tiny_recipe), None, [change])
-    with pytest.raises(StudentError, match=told):
+    more = ["distill.relations=1"] if "relation_heads" in change else []
+    settings, _ = load(str(tiny_recipe), None, [change, *more])
+    with pytest.raises((StudentError, DistillError), match=told):
         preflight(settings)
 
 
@@ -29,3 +34,36 @@ def test_a_shape_that_is_there(tiny_recipe):
     assert preflight(load(str(tiny_recipe), None, changes)[0]) is not None
     static = ["student.shape=static", "student.width=17", "student.layers=all"]
     assert preflight(load(str(tiny_recipe), None, static)[0]) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (['student.pooling="mean"'], 'pooling = "mean" needs a BERT'),
+        (["distill.layer_decay=0.9"], "no list of encoder layers"),
+        (["distill.hidden=1"], "no list of encoder layers"),
+        (["teacher.layer_decay=0.9"], "no list of encoder layers"),
+        ([], None),
+    ],
+)
+def test_what_another_family_cannot_learn(tiny_recipe, tiny_backbone, tmp_path, changes, told):
+    """ALBERT has one layer, read many times: nothing to cut, and no list of layers."""
+    import transformers
+
+    shutil.copytree(tiny_backbone, tmp_path / "albert")
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    rows = len(transformers.AutoTokenizer.from_pretrained(tiny_backbone))
+    config = transformers.AlbertConfig(vocab_size=rows, embedding_size=16, **sizes)
+    transformers.AlbertModel(config).save_pretrained(tmp_path / "albert")
+    checkpoint = f"teacher.checkpoint={tmp_path / 'albert'}"
+    settings, _ = load(str(tiny_recipe), None, [checkpoint, "student.layers=all", *changes])
+    if told is None:
+        assert preflight(settings) is not None
+        return
+    with pytest.raises(StudentError, match=told):
+        preflight(settings)
+
+
+def test_a_teacher_of_logits_alone_has_no_states(tiny_recipe):
+    with pytest.raises(SettingsError, match=r"distill\.pooled.*teacher\.logits holds logits alone"):
+        load(str(tiny_recipe), None, ["teacher.logits=some.npz", "distill.pooled=1"])
