@@ -74,15 +74,16 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def _keep_what_it_begins_from(arguments: argparse.Namespace, target: Path) -> None:
-    """Refuse to write a recipe over the one that it extends: both would be lost.
+    """Refuse to write a recipe over one that it extends: both would be lost.
 
     Raises:
         ValueError: names the file and the remedy.
     """
-    begun = arguments.recipe
-    if begun is not None and Path(begun).is_file() and target.resolve() == Path(begun).resolve():
+    from optimize.settings.load import recipe_files
+
+    if arguments.recipe is not None and target.resolve() in recipe_files(arguments.recipe):
         raise ValueError(
-            f"{target} is the recipe that this begins from, and what is found extends it; choose "
+            f"{target} is a recipe that this begins from, and what is found extends it; choose "
             "another place with --out"
         )
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from optimize.data.folds import without_fold
 from optimize.data.splits import Split, TrainingData
-from optimize.models.checkpoint import load_backbone, load_classifier, load_tokenizer
+from optimize.models.checkpoint import as_stored, load_backbone, load_classifier, load_tokenizer
 from optimize.models.encoder import classification_head
 from optimize.settings.training import TeacherSettings
 from optimize.training.arguments import callbacks
@@ -72,7 +72,8 @@ def make_teacher(
     """
     tokenizer = load_tokenizer(settings.checkpoint, settings.revision)
     if not settings.fine_tune:
-        return load_classifier(settings.checkpoint, settings.revision), tokenizer
+        model = load_classifier(settings.checkpoint, settings.revision)
+        return as_stored(model, settings.checkpoint, settings.revision), tokenizer
     set_seed(settings.seed)  # the new head is drawn at random
     model = load_backbone(
         settings.checkpoint, data.label_names, settings.revision, data.problem_type

@@ -233,6 +233,36 @@ def load_classifier(checkpoint: str, revision: str | None = None) -> PreTrainedM
     return model
 
 
+def as_stored(
+    model: PreTrainedModel, checkpoint: str, revision: str | None = None
+) -> PreTrainedModel:
+    """A classifier in the precision of its checkpoint's file, whose size is what one ships today.
+
+    Wherever it is loaded it is computed in float32 again, which holds the very same values.
+
+    Args:
+        model: as :func:`load_classifier` gives it; its weights are converted in place.
+        checkpoint: what it was loaded from.
+        revision: likewise.
+    """
+    from safetensors import safe_open
+    from transformers.utils.hub import cached_file
+
+    file = cached_file(
+        locate(checkpoint), "model.safetensors", revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+    )  # fmt: skip
+    if file is None:  # in several files, as models have that are larger than a classifier is
+        return model
+    with safe_open(file, "pt") as stored:
+        found = {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+    if found == {"F16"}:
+        model.half()
+    elif found == {"BF16"}:
+        model.bfloat16()
+    return model
+
+
 def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]:
     """The labels of a fine-tuned classifier, in the order of its logits.
 

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from optimize.bundle.classifier import Classifier, Logits, given_labels
 from optimize.bundle.folder import read_manifest
+from optimize.bundle.texts import shown
 from optimize.data.splits import Split, Splits
 from optimize.distill.projections import DistillError
 from optimize.judge.gates.control import LEAST_QUICK_BLOCKS, timing_verdict
 from optimize.judge.records import Timing
+from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.judge.statistics.label_f1 import micro_f1
 from optimize.judge.statistics.proportions import tango_noninferior
 from optimize.judge.workers.process import WorkerSpec
@@ -252,8 +254,11 @@ class _Search:
     def _asked(self, name: str, epochs: int, classifier: Classifier) -> float:
         """The score on validation; which texts are right is kept, to be compared."""
         rows = rows_of(classifier, self.splits.validation)
-        if self.splits.validation.labels.ndim == 1:
-            self.right[name, epochs] = rows.argmax(axis=1) == self.splits.validation.labels
+        validation = self.splits.validation
+        if validation.labels.ndim == 1:
+            # As the gate counts: a text that is there twice says nothing new.
+            distinct = distinct_rows(tuple(map(shown, validation.texts)), validation.labels)
+            self.right[name, epochs] = (rows.argmax(axis=1) == validation.labels)[distinct]
         return _score(rows, classifier.manifest, self.splits.validation)
 
     def _picked(self, shapes: Sequence[Shape], teacher: Shape) -> tuple[Shape | None, str]:

@@ -151,7 +151,12 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair
 def _adopt_checkpoint(
     checkpoint: str, result: Path, runtime: str, max_length: int | None, own: dict[str, Any]
 ) -> Manifest:
-    from optimize.models.checkpoint import label_names, load_classifier, load_tokenizer
+    from optimize.models.checkpoint import (
+        as_stored,
+        label_names,
+        load_classifier,
+        load_tokenizer,
+    )
 
     model, tokenizer = load_classifier(checkpoint), load_tokenizer(checkpoint)
     labels = label_names(checkpoint)
@@ -165,7 +170,7 @@ def _adopt_checkpoint(
     own |= {"labels": labels, "max_length": length, "problem_type": problem_type}
     own["recipe"] = {"adopted": {"runtime": runtime}}
     if runtime == "torch":
-        save_torch(model, tokenizer, result, **own)
+        save_torch(as_stored(model, checkpoint), tokenizer, result, **own)
         return read_manifest(result)
     return _exported(model, tokenizer, result, own)
 

@@ -174,6 +174,18 @@ def toml_table(text: str, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source} is not TOML: {error}") from error
 
 
+def recipe_files(name: str) -> set[Path]:
+    """The files of a recipe and of those that it extends; a shipped one is no file of anyone's."""
+    found: set[Path] = set()
+    while name not in shipped_recipes() and Path(name).resolve() not in found:
+        found.add(Path(name).resolve())
+        base = _read_recipe(name).get("extends")
+        if not isinstance(base, str):
+            break
+        name = base
+    return found
+
+
 def _extended(table: dict[str, Any], chain: tuple[str, ...]) -> dict[str, Any]:
     """The table laid over the recipe that it extends, and over that one's in turn."""
     table = dict(table)

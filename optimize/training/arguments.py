@@ -49,6 +49,7 @@ def training_arguments(
         save_strategy="epoch",
         save_total_limit=2,  # the newest may be cut short, and then the one before is whole
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # epochs without gain, of `patience`
         metric_for_best_model=metric,
         logging_strategy="no",
         report_to="none",

@@ -11,5 +11,17 @@ def test_a_recipe_is_not_written_over_the_one_that_it_extends(command, tmp_path,
     recipe.write_text('extends = "sample"\n')
     out = tmp_path if command == "search" else recipe
     assert main([command, "--recipe", str(recipe), "--out", str(out)]) != 0
-    assert "is the recipe that this begins from" in capsys.readouterr().err
+    assert "is a recipe that this begins from" in capsys.readouterr().err
     assert recipe.read_text() == 'extends = "sample"\n'
+
+
+@pytest.mark.parametrize("command", ["search", "tune"])
+def test_nor_over_one_that_is_extended_in_turn(command, tmp_path, capsys):
+    below = tmp_path / "recipe.toml"
+    below.write_text('extends = "sample"\n')
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f"extends = '{below}'\n")
+    out = tmp_path if command == "search" else below
+    assert main([command, "--recipe", str(recipe), "--out", str(out)]) != 0
+    assert f"{below} is a recipe that this begins from" in capsys.readouterr().err
+    assert below.read_text() == 'extends = "sample"\n'

@@ -306,6 +306,29 @@ def test_interrupted_training_resumes_to_the_same_weights(ema, splits, tiny_back
     assert_same_weights(weights(resumed), weights(whole))
 
 
+def test_patience_outlives_a_kill(splits, tiny_backbone, tmp_path):
+    """Nothing is learnt at this rate: the first epoch is the best, and two more are waited for."""
+    epochs = []
+
+    class Watch(TrainerCallback):
+        killed = False
+
+        def on_epoch_end(self, args, state, control, **_):
+            epochs.append(round(state.epoch))
+
+        def on_step_end(self, args, state, control, **_):
+            if self.killed and state.epoch > 2.1:
+                raise KeyboardInterrupt
+
+    still = {"learning_rate": 1e-12, "patience": 2, "epochs": 6, "watch": [Watch()]}
+    Watch.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tiny_backbone, tmp_path, **still)
+    Watch.killed = False
+    trained(splits, tiny_backbone, tmp_path, **still)
+    assert epochs == [1, 2, 3]
+
+
 def test_average_is_the_formula(splits, tiny_backbone, tmp_path):
     seen = []
 

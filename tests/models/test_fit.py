@@ -226,3 +226,20 @@ def test_a_tokenizer_without_padding_fills_with_a_token_that_is_special_already(
     plain = load_tokenizer(str(tiny_backbone))(texts, padding=True)
     assert rows["attention_mask"] == plain["attention_mask"]
     assert rows["input_ids"][0] == plain["input_ids"][0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_given_teacher_weighs_what_its_file_does(classifier, tmp_path, precision):
+    """Told by the weights themselves: a config.json may say otherwise."""
+    file = classifier / "model.safetensors"
+    dtype = getattr(torch, precision)
+    save_file({k: v.to(dtype) for k, v in load_file(file).items()}, file, {"format": "pt"})
+    configured(classifier, torch_dtype="float16", dtype="float16")
+    loaded = checkpoint.load_classifier(str(classifier))
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+    checkpoint.as_stored(loaded, str(classifier)).save_pretrained(tmp_path / "kept")
+    kept = tmp_path / "kept"
+    assert {value.dtype for value in load_file(kept / "model.safetensors").values()} == {dtype}
+    again = checkpoint.load_classifier(str(kept)).state_dict()
+    for name, value in before.items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=0)

@@ -3,7 +3,9 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,3 +234,20 @@ def test_gates_on_workloads_that_no_shape_was_timed_on_are_told(tmp_path):
     chosen = parse({"gates": gates}, "test")
     found = _Search(chosen, None, lambda line: None, tmp_path)._unchecked()
     assert set(found) == {"long[long]", "all[short]", "all[long]", "all[batch32]"}
+
+
+def test_a_text_that_is_there_twice_says_nothing_new(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+    """The picked shape is held to its margin by the texts that a gate would count."""
+    rows = [json.loads(line) for line in tiny_data.read_text().splitlines()]
+    doubled = [*rows, *(row | {"text": row["text"].upper()} for row in rows
+                        if row["split"] == "validation")]  # fmt: skip
+    data = tmp_path / "doubled.jsonl"
+    data.write_text("\n".join(map(json.dumps, doubled)))
+    chosen, _ = settings.load(str(tiny_recipe), None, [f"data.source={data}"])
+    tried = _Search(chosen, None, lambda line: None, tmp_path)
+    texts = tried.splits.validation.texts
+    answers = np.tile([1.0, 0.0, 0.0], (len(texts), 1))
+    monkeypatch.setattr(module, "rows_of", lambda classifier, split: answers)
+    monkeypatch.setattr(module, "_score", lambda *_: 0.5)
+    tried._asked("shape", 1, SimpleNamespace(manifest=None))
+    assert len(tried.right["shape", 1]) == len({text.casefold() for text in texts})
