@@ -5,23 +5,20 @@ written out by the code that judges against it.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from optimize.judge import baseline
+from optimize.judge.baseline import BaselineError
+
 GATE = Path(__file__).parents[2] / ".github" / "actions" / "gate" / "gate.sh"
 PYTHON = """#!/bin/sh
 if [ "$1" = -c ]; then exec {real} "$@"; fi
 printf '%s\\n' "$@" > "{noted}"
-"""
-WRITE_OUT = """
-import sys
-from pathlib import Path
-from optimize.judge import baseline
-found = baseline.find(sys.argv[1], "student-int8")
-baseline._checkout(found.commit, Path(sys.argv[2]))
 """
 
 
@@ -42,12 +39,13 @@ def commit(folder, text):
     return git(folder, "rev-parse", "HEAD")
 
 
-@pytest.fixture
-def hub(tmp_path):
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory):
     """A hosted repository, and the commits that it holds by name.
 
     The pull request left at ``base``; since its merge was made the branch moved on to ``moved``.
     """
+    tmp_path = tmp_path_factory.mktemp("hosted")
     work = tmp_path / "work"
     work.mkdir()
     git(work, "init", "--quiet", "--initial-branch=main")
@@ -61,7 +59,7 @@ def hub(tmp_path):
     named["moved"] = commit(work, "moved")
     git(work, "tag", "v1")
     hosted = tmp_path / "hosted.git"
-    git(tmp_path, "clone", "--quiet", "--bare", str(work), str(hosted))
+    git(tmp_path, "clone", "--template=", "--quiet", "--bare", str(work), str(hosted))
     for reference, name in (
         ("refs/pull/1/merge", "merge"),
         ("refs/pull/1/head", "head"),
@@ -72,16 +70,23 @@ def hub(tmp_path):
     return hosted, named
 
 
+@pytest.fixture
+def hub(hosted, tmp_path):
+    """The same, each time as it was."""
+    shutil.copytree(hosted[0], tmp_path / "hosted.git")
+    return tmp_path / "hosted.git", hosted[1]
+
+
 def checked_out(hub, tmp_path, reference, depth, *, sparse=False):
     """What actions/checkout does: init, one fetch of one commit, checkout."""
     hosted, _ = hub
     folder = tmp_path / "checkout"
     folder.mkdir()
-    git(folder, "init", "--quiet")
+    git(folder, "init", "--quiet", "--template=")
     git(folder, "remote", "add", "origin", hosted.as_uri())
     if sparse:
         git(folder, "config", "core.sparseCheckout", "true")
-        (folder / ".git" / "info").mkdir(exist_ok=True)
+        (folder / ".git" / "info").mkdir()
         (folder / ".git" / "info" / "sparse-checkout").write_text("/model.txt\n")
     if depth:
         git(folder, "fetch", "--quiet", "--no-tags", f"--depth={depth}", "origin", reference)
@@ -141,7 +146,7 @@ CHECKOUTS = {
     ("depth", "sparse"), [(1, False), (2, False), (0, False), (1, True), (0, True)]
 )
 @pytest.mark.parametrize("case", CHECKOUTS)
-def test_base_is_found_and_written_out(hub, tmp_path, run, case, depth, sparse):
+def test_base_is_found_and_written_out(hub, tmp_path, run, case, depth, sparse, monkeypatch):
     reference, environment, expected = CHECKOUTS[case]
     folder = checked_out(hub, tmp_path, reference, depth, sparse=sparse)
     shallow = git(folder, "rev-parse", "--is-shallow-repository")
@@ -151,9 +156,8 @@ def test_base_is_found_and_written_out(hub, tmp_path, run, case, depth, sparse):
     assert f"--baseline=git:{base}" in asked
     assert git(folder, "rev-parse", "--is-shallow-repository") == shallow
     tree = tmp_path / "tree"
-    subprocess.run(
-        [sys.executable, "-c", WRITE_OUT, f"git:{base}", str(tree)], cwd=folder, check=True
-    )
+    monkeypatch.chdir(folder)
+    write_out(f"git:{base}", tree)
     assert (tree / "model.txt").read_text() == (tree / "docs" / "a.md").read_text() == expected
     assert not (tree / ".git").exists()
     assert git(folder, "status", "--porcelain") == before
@@ -302,27 +306,26 @@ def test_a_baseline_that_is_given_is_taken_as_it_is(hub, tmp_path, run):
     assert "--baseline=git:v1:kit" in run(folder, BASELINE="git:v1:kit", **PULL)
 
 
-def write_out(folder, revision, tree):
-    command = [sys.executable, "-c", WRITE_OUT, revision, str(tree)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def write_out(revision, tree):
+    """From where one stands, as a run against it does."""
+    baseline._checkout(str(baseline.find(revision, "student-int8").commit), tree)
 
 
-def test_a_link_out_of_the_revision_is_refused(tmp_path):
+def test_a_link_out_of_the_revision_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     (tmp_path / "own").symlink_to("model.txt")
     commit(tmp_path, "inside")
-    assert write_out(tmp_path, "git:HEAD", tmp_path / "tree1").returncode == 0
+    write_out("git:HEAD", tmp_path / "tree1")
     (tmp_path / "secret").symlink_to("/etc/passwd")
     commit(tmp_path, "outside")
-    done = write_out(tmp_path, "git:HEAD", tmp_path / "tree2")
-    assert "the link secret leads out of the repository" in done.stderr
+    with pytest.raises(BaselineError, match="the link secret leads out of the repository"):
+        write_out("git:HEAD", tmp_path / "tree2")
     assert not (tmp_path / "tree2").exists()
 
 
 @pytest.mark.parametrize("inner", ["/etc/passwd", "../../../etc/passwd"])
 def test_a_path_out_of_the_revision_is_refused(tmp_path, monkeypatch, inner):
-    from optimize.judge.baseline import BaselineError, find
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -330,7 +333,7 @@ def test_a_path_out_of_the_revision_is_refused(tmp_path, monkeypatch, inner):
     commit(repository, "a")
     monkeypatch.chdir(repository)
     with pytest.raises(BaselineError, match="leads out of the revision"):
-        find(f"git:HEAD:{inner}", "student-int8")
+        baseline.find(f"git:HEAD:{inner}", "student-int8")
 
 
 def test_pointers_of_git_lfs_are_named(tmp_path):
