@@ -74,7 +74,8 @@ class Campaign:
         data, backbone = write_tiny_data(folder / "tiny.jsonl"), folder / "backbone"
         save_tiny_backbone(backbone)
         recipe = write_tiny_recipe(folder / "recipe.toml", data, backbone)
-        short = ("quantize.compare=none",) if scale < SHORT else ()
+        short = ("quantize.compare=none", "teacher.epochs=3", "distill.epochs=2")
+        short = short if scale < SHORT else ()
         self.settings = settings.load(str(recipe), folder, short)[0]
         self.first = folder / "first"
         started = time.monotonic()
