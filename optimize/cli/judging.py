@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from optimize.judge.records import Report
 
+COMPARED = ("compare.md", "compare.svg")
+
 
 def report(arguments: argparse.Namespace) -> int:
     """Show a stored report."""
@@ -55,6 +57,9 @@ def compare(arguments: argparse.Namespace) -> int:
     from optimize.judge.reports import compare
     from optimize.judge.reports.render import plain_terminal, table_markdown
 
+    if arguments.out is not None:
+        for name in COMPARED:  # of an earlier comparison
+            (arguments.out / name).unlink(missing_ok=True)
     runs = compare.read_runs(arguments.reports, arguments.variant)
     found = compare.changes(runs, arguments.variant, arguments.max_slowdown_pct)
     tables = [compare.run_table(runs, arguments.variant), compare.change_table(found)]
@@ -68,17 +73,18 @@ def compare(arguments: argparse.Namespace) -> int:
         shown = "\n".join(map(for_markdown, lines))
         parts = [f"## Verdict: {verdict}", *map(table_markdown, tables), shown]
         text = "\n\n".join(part for part in parts if part) + "\n"
-        (arguments.out / "compare.md").write_text(text, encoding="utf-8")
-        plot_runs(runs, arguments.variant, arguments.out / "compare.svg")
+        table, plot = (arguments.out / name for name in COMPARED)
+        table.write_text(text, encoding="utf-8")
+        plot_runs(runs, arguments.variant, plot)
     return exit_code(verdict, arguments)
 
 
 def duet(arguments: argparse.Namespace) -> int:
     """Time one bundle under several interpreters."""
     from optimize.judge.duet import duet
-    from optimize.judge.reports.render import terminal, write_report
+    from optimize.judge.reports.render import failure_told, terminal, write_report
 
-    with teller_of(arguments) as tell:
+    with teller_of(arguments) as tell, failure_told(arguments.out):
         report = duet(
             arguments.bundle,
             arguments.pythons,

@@ -30,27 +30,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, judge, and write the report."""
     from optimize.judge.baseline import refuse_own_folder
     from optimize.judge.reports.brief import gates_json
-    from optimize.judge.reports.render import (
-        clear_report,
-        terminal,
-        write_failure,
-        write_report,
-    )
+    from optimize.judge.reports.render import clear_report, failure_told, terminal, write_report
     from optimize.judge.request import JudgedRun
     from optimize.pipeline.runner import build
 
     refuse_own_folder(arguments.baseline, arguments.out)
     request = request_of(arguments, baseline=arguments.baseline)
-    with teller_of(arguments) as tell:
+    with teller_of(arguments) as tell, failure_told(arguments.out):
         judged = JudgedRun(request, partial(build, judged=True))
-        try:
-            judged.check()
-            clear_report(arguments.out)
-            _, report = judged.judge(tell)
-        except Exception as error:
-            if arguments.out.is_dir():  # what is refused at once makes no folder
-                write_failure(arguments.out, str(error))
-            raise
+        judged.check()
+        clear_report(arguments.out)  # makes it too: what is refused at once makes none
+        _, report = judged.judge(tell)
     write_report(report, arguments.out)
     if arguments.json:
         print(gates_json(report))

@@ -13,6 +13,7 @@ from optimize.cli import main
 from optimize.judge import duet as module
 from optimize.judge.duet import DuetError, duet, interpreter_names
 from optimize.judge.kit import read_kit
+from optimize.judge.reports.render import write_report
 from optimize.judge.stored import read_report
 from optimize.judge.workers.process import BORROW, PACKAGE, WorkerProcess, WorkerSpec
 
@@ -168,3 +169,11 @@ def test_ask_versions_is_what_an_interpreter_prints():
         [sys.executable, "-c", module.ASK_VERSIONS], capture_output=True, check=True
     )
     assert done.stdout.startswith(b'["1.')
+
+
+def test_a_duet_that_is_refused_leaves_no_earlier_report(canned_report, tmp_path):
+    write_report(canned_report("pass"), tmp_path / "out")
+    python = sys.executable
+    assert main(["duet", "nowhere", "--python", python, "--out", str(tmp_path / "out")]) == 1
+    (left,) = (tmp_path / "out").iterdir()
+    assert "a duet needs two" in left.read_text()

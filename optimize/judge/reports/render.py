@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,6 +235,23 @@ def write_failure(folder: Path, why: str) -> None:
     """Why a run has no report, in the place where the report would be."""
     clear_report(folder)
     (folder / FAILURE_NAME).write_text(f"{why}\n", encoding="utf-8")
+
+
+@contextmanager
+def failure_told(folder: Path | None) -> Iterator[None]:
+    """A run that ends without a report leaves the reason in its folder, and no earlier report.
+
+    Args:
+        folder: of the report; nothing is made where it is not there.
+    """
+    if folder is not None and folder.is_dir():
+        clear_report(folder)
+    try:
+        yield
+    except Exception as error:
+        if folder is not None and folder.is_dir():
+            write_failure(folder, str(error))
+        raise
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -166,6 +166,9 @@ def test_command_writes_table_and_plot(folders, tmp_path):
     assert main(["compare", *map(str, places), "--out", str(out)]) == 0
     assert "| 1.32.0 |" in (out / "compare.md").read_text()
     assert "<svg" in (out / "compare.svg").read_text()
+    # A comparison that is refused leaves none of an earlier one.
+    assert main(["compare", str(places[0]), "--out", str(out)]) == 1
+    assert list(out.iterdir()) == []
 
 
 def test_runs_of_different_pythons_alone_are_nothing_to_compare(folders):
