@@ -81,7 +81,7 @@ def _keep_what_it_begins_from(arguments: argparse.Namespace, target: Path) -> No
     """
     from optimize.settings.load import recipe_files
 
-    if arguments.recipe is not None and target.resolve() in recipe_files(arguments.recipe):
+    if target.resolve() in recipe_files(arguments.recipe, Path.cwd()):
         raise ValueError(
             f"{target} is a recipe that this begins from, and what is found extends it; choose "
             "another place with --out"

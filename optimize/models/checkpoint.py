@@ -138,7 +138,7 @@ def load_tokenizer(checkpoint: str, revision: str | None = None) -> PreTrainedTo
 
 
 def _padding(checkpoint: str, tokenizer: Any) -> str:
-    """A token to fill rows of a batch with; which one does not matter, since it is masked.
+    """A token to fill rows of a batch with; to an encoder, which masks it, any is the same.
 
     One that is special already: any other would from now on be cut out of texts.
 
@@ -245,22 +245,34 @@ def as_stored(
         checkpoint: what it was loaded from.
         revision: likewise.
     """
-    from safetensors import safe_open
-    from transformers.utils.hub import cached_file
-
-    file = cached_file(
-        locate(checkpoint), "model.safetensors", revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-    )  # fmt: skip
-    if file is None:  # in several files, as models have that are larger than a classifier is
-        return model
-    with safe_open(file, "pt") as stored:
-        found = {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+    found = _float_formats(checkpoint, revision)
     if found == {"F16"}:
         model.half()
     elif found == {"BF16"}:
         model.bfloat16()
     return model
+
+
+def _float_formats(checkpoint: str, revision: str | None) -> set[str]:
+    """Formats of the numbers in a checkpoint's safetensors, as these call them."""
+    from safetensors import safe_open
+    from transformers.utils.hub import cached_file
+
+    def there(name: str) -> str | None:
+        return cached_file(
+            locate(checkpoint), name, revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+        )  # fmt: skip
+
+    index = there("model.safetensors.index.json")
+    names = ["model.safetensors"]
+    if index is not None:
+        names = sorted(set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values()))
+    found = set()
+    for file in filter(None, map(there, names)):
+        with safe_open(file, "pt") as stored:
+            found |= {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118
+    return found & {"F64", "F32", "F16", "BF16"}
 
 
 def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def _check_learning(settings: Settings) -> None:
         DistillError: relation heads that do not divide a width.
     """
     from optimize.distill.projections import check_relation_heads
-    from optimize.models.encoder import layer_stack
+    from optimize.models.encoder import classification_head, layer_stack
     from optimize.models.fit import shape_of
     from optimize.models.mean_pooled_bert import check_poolable
 
@@ -95,8 +95,13 @@ def _check_learning(settings: Settings) -> None:
     pupil = shape_of(student.checkpoint, student.revision) if own else master
     if student.pooling == "mean":
         check_poolable(pupil)
-    if distill.layer_decay < 1 or distill.hidden or distill.relations:
+    if distill.layer_decay < 1:
         layer_stack(pupil)
+    for model in (pupil, master):
+        if distill.hidden or distill.relations:
+            layer_stack(model)
+        if distill.pooled or distill.cosine:
+            classification_head(model)
     if distill.relations:
         width = student.width or pupil.config.hidden_size
         check_relation_heads(distill.relation_heads, width, master.config.hidden_size)

@@ -98,7 +98,7 @@ def recipe_of(outcome: Outcome, base: str | None, overrides: Sequence[str] = ())
     if base is None:
         lines.append("# For pyproject.toml, in place of what stands there.")
     else:
-        lines.append(f"extends = {json.dumps(base)}")
+        lines.append(f"extends = {json.dumps(base, ensure_ascii=False)}")
     for name, table in (("student", picked.student), ("distill", picked.distill)):
         if table:
             lines += ["", f"[{prefix}{name}]"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from optimize.bundle.folder import read_manifest
+from optimize.pipeline.preflight import preflight
 from optimize.pipeline.runner import Build, Runner
 from optimize.settings.load import parse
 from optimize.settings.recipe import Settings
@@ -31,6 +32,7 @@ LEAST_OTHERS = 4
 # Tables of a recipe that a student's score hangs on, and where a study keeps them.
 SEARCHED = ("teacher", "student", "distill", "generate", "tune")
 SEARCHED_KEY = "searched"
+PLACES = ("checkpoint", "revision", "logits", "transfer", "transfer_revision")
 Direction = Literal["maximize", "minimize"]
 
 
@@ -67,11 +69,17 @@ def tune(
         cache_root: where stages are kept; by default the user's cache folder.
 
     Raises:
-        TuneError: the stored study has other objectives than this recipe, or is of another one.
+        TuneError: the stored study has other objectives than this recipe, or is of another one; or
+            the recipe teaches no student.
+        CheckpointError, StudentError, DistillError: what no trial could learn.
     """
     import optuna
     from optuna.trial import TrialState
 
+    if not settings.builds_chain:
+        raise TuneError("this recipe builds no student: there is nothing to search")
+    for layers in settings.tune.layers or (settings.student.layers,):
+        preflight(changed(settings, {"student": {"layers": layers}}))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions: list[Direction] = ["maximize"]
     if len(settings.tune.layers) > 1:
@@ -102,11 +110,22 @@ def tune(
 
 
 def _searched(base: Build) -> dict[str, Any]:
-    """What the scores of a study hang on, by setting; the number of trials may rise."""
+    """What the scores of a study hang on; the number of trials may rise.
+
+    Files are known by what they hold: each machine of a study may have them elsewhere.
+    """
     tables = base.settings.model_dump(mode="json", include=set(SEARCHED))
-    tables["tune"].pop("trials")
-    found = {f"{name}.{key}": value for name in SEARCHED for key, value in tables[name].items()}
-    return {"data": base.splits.training.key_part, **found}
+    found = {
+        f"{name}.{key}": value
+        for name in SEARCHED
+        for key, value in tables[name].items()
+        if (name, key) != ("tune", "trials") and key not in PLACES
+    }
+    return {
+        "data": base.splits.training.key_part,
+        **found,
+        "what the student is made of": base.stages["student"].key,
+    }
 
 
 def _check_begun(study: optuna.Study, searched: Mapping[str, Any], name: str) -> None:
@@ -115,10 +134,17 @@ def _check_begun(study: optuna.Study, searched: Mapping[str, Any], name: str) ->
     Raises:
         TuneError: names what differs.
     """
+    from optuna.trial import TrialState
+
     begun = study.user_attrs.get(SEARCHED_KEY)
-    if begun is None:
+    tried = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    if not study.get_trials(states=tried):
         study.set_user_attr(SEARCHED_KEY, dict(searched))
         return
+    if begun is None:
+        raise TuneError(
+            f"{name} does not say which recipe its trials are of; choose another --study"
+        )
     differ = [key for key in sorted(begun.keys() | searched.keys())
               if begun.get(key) != searched.get(key)]  # fmt: skip
     if differ:
@@ -160,7 +186,8 @@ def suggest(trial: optuna.trial.BaseTrial, settings: Settings) -> dict[str, Any]
     search, distill, student = settings.tune, {}, {}
     for key in ("temperature", "alpha", "learning_rate", "pooled", "cosine", "decoupled"):
         span = getattr(search, key)
-        if span is not None:
+        # A file of logits has no states to compare.
+        if span is not None and not (settings.teacher.logits and key in {"pooled", "cosine"}):
             log = key == "learning_rate"
             distill[key] = trial.suggest_float(key, *span, log=log)
     if len(search.layers) > 1:
@@ -246,7 +273,7 @@ def recipe_toml(
     if base is None:
         lines.append("# For pyproject.toml, in place of what stands there.")
     else:
-        lines.append(f"extends = {json.dumps(base)}")
+        lines.append(f"extends = {json.dumps(base, ensure_ascii=False)}")
     for name, table in changes.items():
         if table:
             lines += ["", f"[{prefix}{name}]"]

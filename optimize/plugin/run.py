@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -128,7 +129,9 @@ class Judging:
             refuse_own_folder(self.config.getoption("baseline"), folder)
         except BaselineError:
             return
-        write_failure(folder, why if self._failure is None else str(self._failure))
+        # A folder that cannot be written is told by the run's own end, or by nothing.
+        with suppress(OSError):
+            write_failure(folder, why if self._failure is None else str(self._failure))
 
     def _judge(self, tell: Tell) -> tuple[Kit, Report]:
         from optimize.judge.reports.render import clear_report, write_report

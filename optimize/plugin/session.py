@@ -29,6 +29,7 @@ SESSION_NAME = "optimize-session"
 INCONCLUSIVE_EXIT = 6
 # Codes that a judging session may end with, if nothing broke.
 OURS = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, INCONCLUSIVE_EXIT)
+LISTING = ("showfixtures", "show_fixtures_per_test", "cacheshow", "setupplan", "setuponly")
 # Version of what this suite adds to pytest-benchmark's JSON.
 BENCHMARK_SCHEMA = 1
 
@@ -65,6 +66,10 @@ class Session:
         self._refused: pytest.UsageError | None = None
         # Read now: a conftest could set them later.
         self._collect_only = bool(config.getoption("collectonly"))
+        # What only shows what there is, and says nothing of an earlier report.
+        self._lists = self._collect_only or any(
+            getattr(config.option, name, False) for name in LISTING
+        )
         self._inconclusive = config.getoption("inconclusive")
 
     @property
@@ -159,10 +164,17 @@ class Session:
         """Set the exit code; :meth:`last_word` looks at it again."""
         if (workeroutput := getattr(self.config, "workeroutput", None)) is not None:
             workeroutput[SESSION_NAME] = self._judges
-        elif self.judging.measured is None and not self._collect_only:
-            ended = f"nothing was judged; pytest ended with {int(session.exitstatus)}"
-            self.judging.tell_of_no_report(ended if self._refused is None else str(self._refused))
         session.exitstatus = self._settled(session, int(session.exitstatus))
+        if workeroutput is None and self.judging.measured is None and not self._lists:
+            self.judging.tell_of_no_report(self._why_nothing(int(session.exitstatus)))
+
+    def _why_nothing(self, code: int) -> str:
+        """Why there is no report."""
+        if self._refused is not None:
+            return str(self._refused)
+        judged = self._judges or self._in_worker_of_xdist
+        why = self.outcome.words if judged and code in OURS else "nothing was judged"
+        return f"{why}; pytest ended with {code}"
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -174,9 +174,16 @@ def toml_table(text: str, source: str) -> dict[str, Any]:
         raise SettingsError(f"{source} is not TOML: {error}") from error
 
 
-def recipe_files(name: str) -> set[Path]:
-    """The files of a recipe and of those that it extends; a shipped one is no file of anyone's."""
-    found: set[Path] = set()
+def recipe_files(recipe: str | None, project: Path) -> set[Path]:
+    """The files of a recipe and of those that it extends; a shipped one is no file of anyone's.
+
+    Args:
+        recipe: as :func:`load` takes it; the project's own where none is named.
+        project: folder whose pyproject.toml may hold that one.
+    """
+    own = _project_table(project) if recipe is None else None
+    found = set() if own is None else {(project / "pyproject.toml").resolve()}
+    name = recipe or str((own or {}).get("extends", DEFAULT_RECIPE))
     while name not in shipped_recipes() and Path(name).resolve() not in found:
         found.add(Path(name).resolve())
         base = _read_recipe(name).get("extends")

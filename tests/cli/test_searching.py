@@ -25,3 +25,14 @@ def test_nor_over_one_that_is_extended_in_turn(command, tmp_path, capsys):
     assert main([command, "--recipe", str(recipe), "--out", str(out)]) != 0
     assert f"{below} is a recipe that this begins from" in capsys.readouterr().err
     assert below.read_text() == 'extends = "sample"\n'
+
+
+@pytest.mark.parametrize("target", ["base.toml", "pyproject.toml"])
+def test_nor_over_the_projects_own(target, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.toml").write_text('extends = "sample"\n')
+    (tmp_path / "pyproject.toml").write_text("[tool.optimize]\nextends = 'base.toml'\n")
+    before = (tmp_path / target).read_text()
+    assert main(["tune", "--out", target]) != 0
+    assert f"{target} is a recipe that this begins from" in capsys.readouterr().err
+    assert (tmp_path / target).read_text() == before

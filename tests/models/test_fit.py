@@ -228,6 +228,21 @@ def test_a_tokenizer_without_padding_fills_with_a_token_that_is_special_already(
     assert rows["input_ids"][0] == plain["input_ids"][0]
 
 
+def test_buffers_and_several_files_hide_no_half_precision(classifier, folder, tmp_path):
+    file = folder / "model.safetensors"
+    weights = {name: value.half() for name, value in load_file(file).items()}
+    save_file(weights | {"bert.embeddings.position_ids": torch.arange(160)[None]}, file)
+    assert checkpoint._float_formats(str(folder), None) == {"F16"}
+    first, *others = weights
+    save_file({first: weights[first]}, folder / "a.safetensors")
+    save_file({name: weights[name] for name in others}, folder / "b.safetensors")
+    file.unlink()
+    placed = {first: "a.safetensors"} | dict.fromkeys(others, "b.safetensors")
+    content = {"metadata": {}, "weight_map": placed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+    assert checkpoint._float_formats(str(folder), None) == {"F16"}
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
 def test_a_given_teacher_weighs_what_its_file_does(classifier, tmp_path, precision):
     """Told by the weights themselves: a config.json may say otherwise."""

@@ -13,6 +13,8 @@ from transformers import TrainerControl, TrainerState
 
 from optimize import settings
 from optimize.cli import main
+from optimize.distill.projections import DistillError
+from optimize.models.encoder import StudentError
 from optimize.pipeline.tune import TuneError, _Watch, changed, front, recipe_toml, suggest, tune
 from optimize.settings.load import tomllib
 
@@ -175,6 +177,43 @@ def test_a_study_of_another_recipe_is_refused(chosen, tiny_cache, tmp_path, chan
     tune(first, storage, "s", lambda line: None, tiny_cache)
     with pytest.raises(TuneError, match=f"was begun with another recipe or data: {words}"):
         tune(changed(chosen, change), storage, "s", lambda line: None, tiny_cache)
+
+
+def test_a_study_without_a_trial_takes_the_corrected_recipe(chosen, tiny_cache, tmp_path):
+    """And one whose trials are of nobody knows which recipe is refused."""
+    from optimize.pipeline.tune import storage_of
+
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    first = changed(chosen, {"tune": {"trials": 1}})
+    directions = ["maximize", "minimize"]
+    study = optuna.create_study(storage=storage_of(storage), study_name="s", directions=directions)
+    study.set_user_attr("searched", {"data": "of a recipe that failed at once"})
+    assert len(tune(first, storage, "s", lambda line: None, tiny_cache).trials) == 1
+    old = optuna.create_study(storage=storage_of(storage), study_name="old", directions=directions)
+    old.add_trial(optuna.trial.create_trial(values=[0.5, 10.0]))
+    with pytest.raises(TuneError, match="does not say which recipe its trials are of"):
+        tune(first, storage, "old", lambda line: None, tiny_cache)
+
+
+def test_what_no_trial_could_learn_is_refused_before_a_teacher(chosen, tmp_path):
+    wrong = changed(chosen, {"distill": {"relations": 1.0, "relation_heads": 5}})
+    with pytest.raises(DistillError, match="relation_heads = 5"):
+        tune(wrong, f"journal:{tmp_path / 'j.log'}", "s", lambda line: None, tmp_path / "cache")
+    with pytest.raises(StudentError, match=r"student\.layers = 9"):
+        tune(changed(chosen, {"tune": {"layers": [1, 9]}}), f"journal:{tmp_path / 'j.log'}", "s",
+             lambda line: None, tmp_path / "cache")  # fmt: skip
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_teacher_of_logits_alone_is_tuned_without_its_states(chosen):
+    table = chosen.model_dump()
+    table["teacher"]["logits"] = "teacher.npz"
+    table["distill"] |= {"pooled": 0.0, "cosine": 0.0}
+    given = settings.parse(table, "t")
+    trial = optuna.trial.FixedTrial(
+        {"temperature": 2.0, "alpha": 0.1, "learning_rate": 2e-4, "layers": 1}
+    )
+    assert "pooled" not in suggest(trial, given)["distill"]
 
 
 def test_the_teacher_is_not_stopped_by_what_watches_a_trial(chosen, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ set -euo pipefail
 
 refuse() {
   # What an earlier gate of the job said is not for the pull request to be told of this one.
-  rm -f report/comment.md report/badge.json
+  rm -f report/comment.md report/badge.json report/report.html report/report.md
   echo "gate: $*" >&2
   exit 1
 }

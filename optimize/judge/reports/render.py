@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,7 +250,8 @@ def failure_told(folder: Path | None) -> Iterator[None]:
         yield
     except Exception as error:
         if folder is not None and folder.is_dir():
-            write_failure(folder, str(error))
+            with suppress(OSError):  # the error itself is what is told
+                write_failure(folder, str(error))
         raise
 
 
