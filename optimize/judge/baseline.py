@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from filelock import FileLock
 
 from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.held_against import HeldAgainst
-from optimize.judge.kit import Kit, KitError, read_kit
+from optimize.judge.kit import Kit
 from optimize.judge.records import Report
 from optimize.judge.stored import REPORT_NAME, check_vouched, read_report
 from optimize.settings.gates import BASELINE
@@ -25,6 +24,8 @@ from optimize.settings.load import has_project_settings
 from optimize.workspace import Tell
 
 GIT = "git:"
+# Kits of revisions that this process built; each goes with it.
+_KEPT: list[TemporaryDirectory[str]] = []
 
 
 class BaselineError(ValueError):
@@ -150,24 +151,48 @@ def build(
             settings where the project has them.
     """
     inner = _git("-C", str(project.resolve()), "rev-parse", "--show-prefix")
-    parts = [commit, inner, *arguments, *_outside(arguments), sys.prefix]
-    kit = _place("kit", hashlib.sha256(repr(parts).encode()).hexdigest())
-    with FileLock(f"{kit}.lock"):
-        if not _is_whole(kit):
-            shutil.rmtree(kit, ignore_errors=True)
-            tell(f"baseline: building {commit[:10]}")
-            with TemporaryDirectory() as work:
-                tree = Path(work, "tree")
-                _checkout(commit, tree)
-                _check_settings(project, tree / inner, arguments, commit)
-                _build_in(tree / inner, kit, arguments, commit)
+    kits = _place("kits", "")
+    kits.mkdir(exist_ok=True)
+    # Anew each time, from the stages' cache: only they know all that a kit is made of, such as
+    # data outside of the repository and the versions of the libraries. It goes with the process.
+    kept = TemporaryDirectory(prefix=f"{commit[:10]}-", dir=kits)
+    _KEPT.append(kept)
+    kit = Path(kept.name, "kit")
+    tell(f"baseline: building {commit[:10]}")
+    with TemporaryDirectory() as work:
+        tree = Path(work, "tree")
+        _checkout(commit, tree)
+        _check_settings(project, tree / inner, arguments, commit)
+        _build_in(tree / inner, kit, _in_revision(arguments, project.resolve(), commit), commit)
     return kit / variant
 
 
-def _outside(arguments: Sequence[str]) -> list[str]:
-    """Digests of the recipes that no revision holds: their content may change under one name."""
-    files = [Path(each) for each in arguments if Path(each).is_absolute()]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+def _in_revision(arguments: Sequence[str], project: Path, commit: str) -> list[str]:
+    """The arguments, where an absolute path into the repository means the revision's own file.
+
+    It is told from the project's folder, as the build is called in the same one of the revision.
+    What git does not know, such as ignored data, stays the file that it is.
+    """
+    top = Path(_git("-C", str(project), "rev-parse", "--show-toplevel")).resolve()
+    found = []
+    for argument in arguments:
+        key, equals, value = argument.rpartition("=")
+        path = Path(value.strip("\"'"))
+        if path.is_absolute() and _held(path.resolve(), top, commit):
+            relative = os.path.relpath(path.resolve(), project)
+            found.append(f"{key}{equals}{value.replace(str(path), relative)}")
+        else:
+            found.append(argument)
+    return found
+
+
+def _held(path: Path, top: Path, commit: str) -> bool:
+    """Whether the revision has the path, or git knows it now, so that a revision would have it."""
+    if not path.is_relative_to(top):
+        return False
+    inner = path.relative_to(top).as_posix()
+    every = ("--full-tree", "--name-only", commit, "--", inner)
+    return bool(_git("-C", str(top), "ls-files", "--", inner) or _git("ls-tree", *every))
 
 
 def _check_settings(project: Path, before: Path, arguments: Sequence[str], commit: str) -> None:
@@ -179,15 +204,6 @@ def _check_settings(project: Path, before: Path, arguments: Sequence[str], commi
             f"revision {commit[:10]} has no [tool.optimize] where {project.resolve()} has it, and "
             "so no model to be held against; name a later revision, or a recipe with --recipe"
         )
-
-
-def _is_whole(kit: Path) -> bool:
-    """Whether a kit is there, and as it was built."""
-    try:
-        read_kit(kit)
-    except KitError:
-        return False
-    return True
 
 
 def _at(path: Path, source: str, variant: str) -> Baseline:
@@ -264,7 +280,7 @@ def _lfs_pointers(tree: Path) -> list[str]:
 def _place(kind: str, key: str) -> Path:
     folder = platformdirs.user_cache_path("optimize") / "baseline"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{kind}-{key[:20]}"
+    return folder / f"{kind}-{key[:20]}".rstrip("-")
 
 
 def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str:

@@ -94,15 +94,6 @@ def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_dat
     recipe = json.loads((bundle / "manifest.json").read_text())["recipe"]
     assert recipe["teacher"]["epochs"] == 1
     assert told == [f"baseline: building {found.commit[:10]}"]
-    assert baseline.build(found.commit, "student-int8", arguments, told.append) == bundle
-    assert len(told) == 1
-    # One that was changed since is built anew.
-    (bundle / "manifest.json").write_text("{}")
-    built = []
-    monkeypatch.setattr(baseline, "_build_in", lambda tree, kit, *_: built.append(kit))
-    baseline.build(found.commit, "student-int8", arguments, told.append)
-    assert built == [bundle.parent]
-    assert not bundle.exists()
     status = subprocess.run(["git", "worktree", "list"], capture_output=True, check=True)
     assert len(status.stdout.splitlines()) == 1
 
@@ -148,14 +139,28 @@ def test_a_revision_without_the_projects_settings_is_refused(repository):
         baseline.build(commit, "student-int8", (), lambda line: None, inner)
 
 
-def test_a_recipe_outside_the_revision_is_known_by_its_content(tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    found = []
-    for content in ("seed = 1", "seed = 2"):
-        recipe.write_text(content)
-        found.append(baseline._outside(["--recipe", str(recipe)]))
-    assert found[0] != found[1]
-    assert baseline._outside(["--recipe", "sample"]) == []
+def test_a_path_into_the_repository_is_the_revisions_own(repository, monkeypatch):
+    """However a recipe or its data are named: else both sides would be of one recipe."""
+    built = []
+    monkeypatch.setattr(baseline, "_build_in", lambda *given: built.append(given[2]))
+    (repository / "part").mkdir()
+    (repository / ".gitignore").write_text("ignored.csv\n")
+    for name in ("part/recipe.toml", "part/data.csv"):
+        (repository / name).write_text("")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "a recipe")
+    commit = find("git:HEAD", "student-int8").commit
+    (repository / "ignored.csv").write_text("")
+    (repository / "new.toml").write_text("")
+    git("add", "new.toml")
+    part = repository.resolve() / "part"
+    ignored = f"data.source={repository / 'ignored.csv'}"
+    given = ("--recipe", str(part / "recipe.toml"), "--set", f'data.source="{part}/data.csv"')
+    other = ("--recipe", str(repository / "new.toml"), "--set", ignored, "--set", "seed=1")
+    for arguments in (given, other):
+        baseline.build(commit, "student-int8", arguments, lambda line: None, part)
+    assert built[0] == ["--recipe", "recipe.toml", "--set", 'data.source="data.csv"']
+    assert built[1] == ["--recipe", "../new.toml", "--set", ignored, "--set", "seed=1"]
 
 
 @pytest.mark.parametrize("spec", ["report", "report/report.json", "./report/"])
