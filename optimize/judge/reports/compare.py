@@ -1,7 +1,8 @@
 """Reports of several runs of one bundle side by side, such as those of a matrix of onnxruntimes.
 
 The runs were not interleaved, so that their times alone never fail a gate: a difference beyond the
-limit is inconclusive, and ``optimize duet`` decides it. Labels and load failures decide at once.
+limit is inconclusive, and ``optimize duet`` decides it. So are times of unlike machines, and of two
+Pythons. Labels and load failures decide at once.
 """
 
 from __future__ import annotations
@@ -167,7 +168,8 @@ def _version(run: Run) -> tuple[int, ...]:
 def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[Change]:
     """Each run against the one before it under the same Python.
 
-    The newest onnxruntime against its predecessor decides on time; the others are shown.
+    The newest onnxruntime against its predecessor decides on time; the others are shown. A run that
+    is alone under its Python answers as the one before it, whose times say nothing of its own.
 
     Raises:
         CompareError: no two were run under the same Python, so that nothing can be said.
@@ -175,7 +177,7 @@ def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[
     limit_log = -math.log1p(max_slowdown_pct / 100)
     judged = [run for run in runs if run.report is not None]
     pairs = [pair for pair in pairwise(judged) if pair[0].python == pair[1].python]
-    newest = max((_version(after) for _, after in pairs), default=())
+    newest = max(map(_version, judged), default=())
     found = [
         Change("loads", ABSENT, run.name, "fail", "no report", run.failure, decides=True)
         for run in runs
@@ -185,6 +187,11 @@ def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[
         decides = _version(after) == newest
         found += _speeds(before, after, variant, limit_log, decides=decides)
         found.append(_labels(before, after, variant))
+    paired = {run.name: _version(run) for pair in pairs for run in pair}
+    for run in judged if pairs else ():
+        if run.name not in paired:
+            untold = _version(run) == newest and newest not in paired.values()
+            found += _alone(run, judged, variant, decides=untold)
     if not found:
         raise CompareError(
             f"no two of {', '.join(run.name for run in runs)} were run under the same Python, and "
@@ -193,12 +200,27 @@ def changes(runs: Sequence[Run], variant: str, max_slowdown_pct: float) -> list[
     return found
 
 
+def _alone(run: Run, judged: Sequence[Run], variant: str, *, decides: bool) -> list[Change]:
+    """A run that has no other under its Python, against the one whose onnxruntime is nearest."""
+    others = sorted((each for each in judged if each.name != run.name), key=_version)
+    older = [each for each in others if _version(each) <= _version(run)]
+    near = older[-1] if older else others[0]
+    words = (
+        f"times under Python {near.python} and {run.python} are not compared; `optimize duet` does"
+    )
+    untold = Change(
+        "speed", near.name, run.name, "inconclusive", "not compared", words, decides=decides
+    )
+    return [untold, _labels(near, run, variant)]
+
+
 def _speeds(
     before: Run, after: Run, variant: str, limit_log: float, *, decides: bool
 ) -> list[Change]:
     if before.report is None or after.report is None:
         return []
     found = []
+    unlike = _unlike(before.report, after.report)
     shared = max(1, len(after.report.timing.series))
     for workload, series in after.report.timing.series.items():
         older = before.report.timing.series.get(workload, {}).get(variant)
@@ -215,8 +237,9 @@ def _speeds(
         interval = relative_interval(*spans)
         logs = _block_logs(older), _block_logs(newer)
         estimate = float(np.median(logs[0]) - np.median(logs[1])) if all(logs) else math.nan
-        good = decide(interval, limit_log) == "pass"
+        good = not unlike and decide(interval, limit_log) == "pass"
         known = math.isfinite(estimate)
+        why = f"unlike machines ({', '.join(unlike)})" if unlike else "two runs apart in time"
         found.append(
             Change(
                 f"speed[{workload}]",
@@ -224,14 +247,20 @@ def _speeds(
                 after.name,
                 "pass" if good else "inconclusive",
                 f"{math.exp(estimate):.2f}×" if known else "every block disturbed",
-                "two runs apart in time"
-                if good
-                else "two runs apart in time cannot say; `optimize duet` does",
+                why if good else f"{why} cannot say; `optimize duet` does",
                 decides,
                 ratio_span(interval),
             )
         )
     return found
+
+
+def _unlike(before: Report, after: Report) -> list[str]:
+    """What differs beside the libraries, so that times say nothing of these."""
+    places = [each.fingerprint.model_copy(update={"libraries": {}}) for each in (before, after)]
+    unlike = places[1].differences(places[0])
+    modes = [f"mode: {before.mode} → {after.mode}"] if before.mode != after.mode else []
+    return [*unlike, *modes]
 
 
 def _block_logs(series: Series) -> list[float]:

@@ -1,5 +1,7 @@
 """Reports of a matrix side by side: labels decide, times of two runs never fail alone."""
 
+import re
+
 import pytest
 
 from optimize.cli import main
@@ -115,11 +117,47 @@ def test_run_without_a_report_fails_with_its_reason(folders, tmp_path):
     assert run_table(runs, VARIANT)[1][-1][1] == "failed to load"
 
 
-def test_pythons_are_told_apart_and_not_compared_across(folders):
-    reports = ("1.31.0", {}), ("1.32.0", {}), ("1.32.0", {"python": "3.13.0", "labels": (0, 0)})
+def test_pythons_are_told_apart_and_not_compared_on_time(folders):
+    reports = ("1.31.0", {}), ("1.32.0", {}), ("1.32.0", {"python": "3.13.0", "seconds": 9.0})
     runs, found = compared(folders(*reports))
     assert [run.name for run in runs] == ["1.31.0", "1.32.0 (Python 3.11)", "1.32.0 (Python 3.13)"]
     assert verdict(found) == "pass"
+
+
+def test_the_newest_alone_under_its_python_is_undecided_and_its_labels_decide(folders):
+    """Each runtime is compared with another, or nothing would be said of the newest."""
+    older = [("1.20.0", {}), ("1.21.0", {})]
+    for answers, said in (((0, 1), "inconclusive"), ((1, 0), "fail")):
+        newest = ("1.32.0", {"python": "3.12.1", "labels": answers})
+        found = changes(read_runs(folders(*older, newest), VARIANT), VARIANT, 5.0)
+        assert verdict(found) == said
+        last = {each.gate: each for each in found if each.after == "1.32.0"}
+        assert last["speed"].before == last["labels"].before == "1.21.0"
+        assert "Python 3.11 and 3.12" in last["speed"].reason
+    # An older one alone decides nothing on time.
+    oldest = ("1.18.0", {"python": "3.12.1"})
+    assert verdict(changes(read_runs(folders(*older, oldest), VARIANT), VARIANT, 5.0)) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cpu": "another"}, "cpu: .* → another"),
+        ({"threads": 64}, "threads: .* → 64"),
+        ({"mode": "full"}, "mode: quick → full"),
+    ],
+)
+def test_times_of_unlike_machines_decide_nothing(folders, canned_report, change, words):
+    """A slower runtime on a faster machine is no pass."""
+    place = canned_report("pass").fingerprint.model_dump()
+    if "mode" not in change:
+        libraries = {"onnxruntime": "1.21.0", "python": "3.11.7"}
+        change = {"fingerprint": Fingerprint(**(place | change | {"libraries": libraries}))}
+    runs = read_runs(folders(("1.20.0", {}), ("1.21.0", {"seconds": 0.5, **change})), VARIANT)
+    (speed, _) = found = changes(runs, VARIANT, 5.0)
+    assert verdict(found) == "inconclusive"
+    assert re.search(words, speed.reason)
+    assert speed.reason.startswith("unlike machines")
 
 
 @pytest.mark.parametrize(
