@@ -396,6 +396,9 @@ class Report(Record):
         default=(), description="class names, by the class ids of label_sets"
     )
     gates: tuple[GateResult, ...]
+    failure: str = Field(
+        default="", description="why the run that judged failed, where its gates do not say so"
+    )
     comparisons: Comparisons | None = Field(
         default=None, description="every variant against one; what tables show"
     )
@@ -413,5 +416,5 @@ class Report(Record):
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of all gates together."""
-        return overall(result.verdict for result in self.gates)
+        """The verdict of all gates together; fail where the run failed by something else."""
+        return "fail" if self.failure else overall(result.verdict for result in self.gates)

@@ -143,8 +143,20 @@ class Judging:
         kit, report = run.judge(tell)
         if folder is not None:
             write_report(report, folder)
-        _write_job_summary(report)
         return kit, report
+
+    def tell_of_failure(self, why: str) -> None:
+        """The report of a run that failed says so too, wherever it is shown."""
+        if self._judged is None or self._judged[1].failure:
+            return
+        from optimize.judge.reports.render import write_report
+
+        kit, report = self._judged
+        report = report.model_copy(update={"failure": why})
+        self._judged = kit, report
+        folder = self.config.getoption("out")
+        if folder is not None:
+            write_report(report, folder)
 
 
 def _project(config: pytest.Config) -> Path:
@@ -183,7 +195,7 @@ def _build(settings: Settings, tell: Tell) -> Path:
     return build(settings, tell, judged=True)
 
 
-def _write_job_summary(report: Report) -> None:
+def write_job_summary(report: Report) -> None:
     """On GitHub, the tables as the job's summary."""
     from optimize.judge.reports.render import markdown
 

@@ -16,7 +16,7 @@ from optimize.plugin.items import (
     gate_cases,
     judges,
 )
-from optimize.plugin.run import UNDER_XDIST, Judging
+from optimize.plugin.run import UNDER_XDIST, Judging, write_job_summary
 from optimize.settings.recipe import Settings
 
 if TYPE_CHECKING:
@@ -167,6 +167,17 @@ class Session:
         session.exitstatus = self._settled(session, int(session.exitstatus))
         if workeroutput is None and self.judging.measured is None and not self._lists:
             self.judging.tell_of_no_report(self._why_nothing(int(session.exitstatus)))
+        self._agree(int(session.exitstatus))
+
+    def _agree(self, code: int) -> None:
+        """No report says pass of a run that ends otherwise."""
+        report = self.judging.measured
+        if report is None or report.verdict == "fail" or code in (0, INCONCLUSIVE_EXIT):
+            return
+        if report.verdict == "inconclusive" and self.outcome == Outcome(1):
+            return  # by --inconclusive=fail
+        ended = f"pytest ended with {code}, which no gate explains"
+        self.judging.tell_of_failure(self.outcome.words or ended)
 
     def _why_nothing(self, code: int) -> str:
         """Why there is no report."""
@@ -188,9 +199,13 @@ class Session:
         if session is None:
             return code
         taken_away = self.config.pluginmanager.get_plugin(SESSION_NAME) is not self
-        if taken_away:  # its hooks too: what they would have seen, nobody knows
-            return code or 1
-        return self._settled(session, code)
+        # Its hooks too: what they would have seen, nobody knows.
+        code = code or 1 if taken_away else self._settled(session, code)
+        self._agree(code)
+        # Only here: what is in the job's summary cannot be taken back.
+        if (report := self.judging.measured) is not None:
+            write_job_summary(report)
+        return code
 
     def _settled(self, session: pytest.Session, code: int) -> int:
         """The exit code where pytest would end with this one."""
@@ -286,8 +301,9 @@ class Session:
                         terminalreporter.write_line(annotation(result))
         judged = self._judges and not self._collect_only
         ended = exitstatus in (*OURS, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if ended and (judged or self._in_worker_of_xdist) and self.outcome.words:
-            terminalreporter.write_line(f"FAIL: {self.outcome.words}", red=True)
+        words = "" if report is not None and report.failure else self.outcome.words
+        if ended and (judged or self._in_worker_of_xdist) and words:
+            terminalreporter.write_line(f"FAIL: {words}", red=True)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Version the figures that this suite adds to pytest-benchmark's JSON."""

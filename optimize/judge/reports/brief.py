@@ -55,6 +55,7 @@ def badge(report: Report) -> str:
     words = [f"{counts['pass']} of {len(report.gates)} pass"]
     words += [f"{counts['fail']} fail"] if counts["fail"] else []
     words += [f"{counts['inconclusive']} inconclusive"] if counts["inconclusive"] else []
+    words += ["run failed"] if report.failure else []
     content = {
         "schemaVersion": 1,
         "label": "gates",

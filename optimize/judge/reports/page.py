@@ -115,6 +115,8 @@ def _markup(chart: str) -> Any:
 
 def headline(report: Report) -> str:
     """The verdict in a few words."""
+    if report.failure:
+        return f"{HEADLINES['fail']}: {report.failure}"
     missed = [result for result in report.gates if result.verdict != "pass"]
     if report.verdict == "pass":
         return f"{HEADLINES['pass']}: {len(report.gates)} of {len(report.gates)} gates passed"

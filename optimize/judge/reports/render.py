@@ -44,6 +44,7 @@ def markdown(report: Report) -> str:
     """The report for a pull request or a job summary, at most 1 MB."""
     parts = [f"## Verdict: {MARKS[report.verdict]}", ""]
     failed = [finding_words(result) for result in report.gates if result.verdict != "pass"]
+    failed = [report.failure, *failed] if report.failure else failed
     parts += [f"- {for_markdown(line)}" for line in (*failed, *remedies(report))] + [""]
     tables = [variant_table(report), gate_table(report), startup_table(report)]
     if report.baseline is not None and report.baseline.changes:
@@ -145,10 +146,9 @@ def _show(console: Console, report: Report) -> None:
     for line in remedies(report):
         console.print(for_terminal(line), markup=False)
     passed = sum(result.verdict == "pass" for result in report.gates)
-    console.print(
-        f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed",
-        style=STYLES[report.verdict],
-    )
+    words = f"{MARKS[report.verdict]}: {passed} of {len(report.gates)} gates passed"
+    why = f", and {for_terminal(report.failure)}" if report.failure else ""
+    console.print(words + why, style=STYLES[report.verdict], markup=False)
 
 
 def _tables(report: Report) -> list[Table]:
