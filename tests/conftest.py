@@ -15,7 +15,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
-
 def pytest_collection_finish() -> None:
     """What the test files imported stays, so the collector, which a Trainer calls, passes it by."""
     gc.collect()

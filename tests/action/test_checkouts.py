@@ -242,7 +242,7 @@ def test_a_commit_of_many_words_is_read(hub, tmp_path, run):
 
 def test_arguments_that_cannot_be_read_are_refused(hub, tmp_path):
     folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
-    # Of an earlier gate of the same job; a report there may be the baseline.
+    # Of an earlier gate of the same job.
     (folder / "report").mkdir()
     for name in ("comment.md", "report.json"):
         (folder / "report" / name).write_text("earlier")
@@ -250,7 +250,22 @@ def test_arguments_that_cannot_be_read_are_refused(hub, tmp_path):
     done = gate(folder, BASELINE="none", ARGUMENTS="--set name='x", PATH=programs)
     assert done.returncode == 1
     assert "the input arguments cannot be read: --set name='x" in done.stderr
-    assert [path.name for path in (folder / "report").iterdir()] == ["report.json"]
+    assert [path.name for path in (folder / "report").iterdir()] == ["failure.txt"]
+
+
+@pytest.mark.parametrize(("baseline", "kept"), [("none", False), ("report", True)])
+def test_nothing_of_an_earlier_gate_is_left_where_pytest_cannot_start(
+    hub, tmp_path, baseline, kept
+):
+    folder = checked_out(hub, tmp_path, "refs/heads/main", 0)
+    (folder / "report").mkdir()
+    for name in ("comment.md", "badge.json", "report.html", "report.md", "report.json"):
+        (folder / "report" / name).write_text("earlier")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = gate(folder, BASELINE=baseline, ARGUMENTS="--no-such-option", PATH=programs)
+    assert done.returncode == 4
+    left = [path.name for path in (folder / "report").iterdir()]
+    assert left == (["report.json"] if kept else [])
 
 
 def test_the_change_that_brings_the_gate_is_held_against_nothing(hub, tmp_path, run):

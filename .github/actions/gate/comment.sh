@@ -1,19 +1,41 @@
 #!/usr/bin/env bash
-# Keeps one comment on a pull request up to date: comment.sh FILE.
-# Reads GITHUB_REPOSITORY, NUMBER and GH_TOKEN from the environment; asks with GitHub's own `gh`.
+# Keeps one comment a gate on a pull request up to date: comment.sh FOLDER, where the report lies.
+# Reads GITHUB_REPOSITORY, NUMBER, GH_TOKEN, GATE (what tells it from other gates of the pull
+# request), OUTCOME (of the gate's step) and HEAD_SHA from the environment; asks with GitHub's own
+# `gh`.
 set -euo pipefail
 
-file=$1
-if [[ ! -s "$file" ]]; then
-  echo "gate: $file is not there: the run ended before a verdict" >&2
-  exit 1
-fi
-marker=$(head -n 1 "$file")
+folder=$1
+name=$(printf %s "${GATE:-}" | tr -c 'A-Za-z0-9._/ -' _)
+marker="<!-- optimize-gate${name:+ $name} -->"
+body=$(mktemp)
+trap 'rm -f "$body"' EXIT
+
+# A run without a verdict is told too: else what an earlier commit was told would stand for this one.
+no_verdict() {
+  printf '### FAIL · No verdict\n\nThe run ended before one.\n'
+  if [[ "${OUTCOME:-}" != skipped && -s "$folder/failure.txt" ]]; then
+    printf '\n'
+    head -n 40 "$folder/failure.txt" | cut -c 1-500 | sed 's/^/    /'
+  else
+    printf "The job's log says why.\n"
+  fi
+}
+
+{
+  echo "$marker"
+  if [[ "${OUTCOME:-}" != skipped && -s "$folder/comment.md" ]]; then
+    tail -n +2 "$folder/comment.md"
+  else
+    no_verdict
+  fi
+  printf '\n<sub>%s</sub>\n' "${name:+$name · }commit ${HEAD_SHA:-unknown}"
+} >"$body"
 # The first comment of this action's own: whoever can write a comment could write the marker too.
 found=$(gh api --paginate "repos/$GITHUB_REPOSITORY/issues/$NUMBER/comments" \
   --jq ".[] | select(.user.login == \"github-actions[bot]\" and (.body | startswith(\"$marker\"))) | .id" | head -n 1)
 if [[ -n "$found" ]]; then
-  gh api --method PATCH "repos/$GITHUB_REPOSITORY/issues/comments/$found" --field "body=@$file" >/dev/null
+  gh api --method PATCH "repos/$GITHUB_REPOSITORY/issues/comments/$found" --field "body=@$body" >/dev/null
 else
-  gh api --method POST "repos/$GITHUB_REPOSITORY/issues/$NUMBER/comments" --field "body=@$file" >/dev/null
+  gh api --method POST "repos/$GITHUB_REPOSITORY/issues/$NUMBER/comments" --field "body=@$body" >/dev/null
 fi

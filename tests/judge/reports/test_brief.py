@@ -45,8 +45,23 @@ def test_badge(canned_report, verdict, colour):
 
 GH = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
+for word; do [[ "$word" != body=@* ]] || cat "${word#body=@}" > "$BODY"; done
 [[ "$*" != *--paginate* ]] || printf '%s' "$EXISTING"
 """
+
+
+def posted(folder, existing="", **environment):
+    """What the script asks of GitHub, and the body of the comment."""
+    (folder / "gh").write_text(GH)
+    (folder / "gh").chmod(0o755)
+    own = {
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "NUMBER": "7", "HEAD_SHA": "abc123",
+        "GITHUB_REPOSITORY": "o/r", "CALLS": str(folder / "calls"), "EXISTING": existing,
+        "BODY": str(folder / "body"), "OUTCOME": "success",
+    }  # fmt: skip
+    subprocess.run(["bash", SCRIPT, folder], env={**os.environ, **own, **environment}, check=True)
+    asked, told = (folder / "calls").read_text().splitlines()
+    return asked, told, (folder / "body").read_text()
 
 
 @pytest.mark.parametrize(
@@ -54,15 +69,43 @@ printf '%s\\n' "$*" >> "$CALLS"
     [("", "POST repos/o/r/issues/7/comments"), ("42\n43\n", "PATCH repos/o/r/issues/comments/42")],
 )
 def test_one_comment_is_kept_up_to_date(canned_report, tmp_path, existing, call):
-    (tmp_path / "gh").write_text(GH)
-    (tmp_path / "gh").chmod(0o755)
-    (tmp_path / "comment.md").write_text(comment(canned_report("pass")))
-    environment = {
-        **os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "NUMBER": "7",
-        "GITHUB_REPOSITORY": "o/r", "CALLS": str(tmp_path / "calls"), "EXISTING": existing,
-    }  # fmt: skip
-    subprocess.run(["bash", SCRIPT, tmp_path / "comment.md"], env=environment, check=True)
-    asked, told = (tmp_path / "calls").read_text().splitlines()
+    found = canned_report("pass")
+    many = found.model_copy(update={"gates": found.gates * 200})
+    (tmp_path / "comment.md").write_text(comment(many))
+    asked, told, body = posted(tmp_path, existing)
     assert f'startswith("{MARKER}")' in asked
     assert call in told
-    assert f"body=@{tmp_path}/comment.md" in told
+    lines = body.splitlines()
+    assert len(lines) <= 60
+    assert lines[0] == MARKER
+    assert lines[1].startswith("### PASS")
+    assert "commit abc123" in lines[-1]
+
+
+def test_gates_of_one_pull_request_have_comments_of_their_own(canned_report, tmp_path):
+    """Else the last one to end would be the only one that is told."""
+    (tmp_path / "comment.md").write_text(comment(canned_report("fail")))
+    asked, _, body = posted(tmp_path, GATE='ci/gate Linux-X64 a"b')
+    assert 'startswith("<!-- optimize-gate ci/gate Linux-X64 a_b -->")' in asked
+    assert body.startswith("<!-- optimize-gate ci/gate Linux-X64 a_b -->\n### FAIL")
+    assert "ci/gate Linux-X64 a_b · commit" in body.splitlines()[-1]
+
+
+@pytest.mark.parametrize("outcome", ["failure", "skipped"])
+def test_a_run_without_a_verdict_takes_the_place_of_an_earlier_pass(
+    canned_report, tmp_path, outcome
+):
+    if outcome == "skipped":  # before the gate; what lies there is of an earlier one
+        (tmp_path / "comment.md").write_text(comment(canned_report("pass")))
+    (tmp_path / "failure.txt").write_text("gate: the kit @someone <b>x</b>\nis broken\n")
+    _, told, body = posted(tmp_path, "42\n", OUTCOME=outcome)
+    assert "PATCH" in told
+    assert "### FAIL · No verdict" in body
+    assert "PASS" not in body
+    assert ("    gate: the kit @someone" in body) == (outcome == "failure")
+
+
+def test_a_failure_beside_the_gates_is_told(canned_report):
+    found = canned_report("pass").model_copy(update={"failure": "2 tests failed"})
+    assert "### FAIL · Do not ship: 2 tests failed" in comment(found)
+    assert json.loads(badge(found))["message"] == "2 of 2 pass, run failed"
