@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
+from tempfile import TemporaryDirectory
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # As safetensors, pyarrow and torch pass it on; torch's writer says only that less was written.
@@ -47,6 +48,26 @@ def flush(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_writable(target: Path) -> None:
+    """Find out that nothing can be written beside a file or folder, before the work for it is done.
+
+    Folders that are absent are made.
+
+    Raises:
+        OSError: nothing can be.
+    """
+    parent = target.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=parent, prefix=f".{target.name}-"):
+            pass
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OSError(
+            f"{target} cannot be written ({parent}: {why}); choose another --out"
+        ) from None
 
 
 def is_full(error: BaseException) -> bool:

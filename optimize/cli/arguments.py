@@ -93,7 +93,7 @@ def _add_making(commands: Commands, runners: Runners) -> None:
 
     cache = commands.add_parser("cache", help="show the stages in the cache, or prune them")
     cache.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="remove what was not used for so long"
+        "--older-than", type=_days, metavar="DAYS", help="remove what was not used for so long"
     )
     cache.add_argument("--keep-kits", action="store_true", help="remove no kit")
     cache.set_defaults(run=runners["cache"])
@@ -103,7 +103,9 @@ def _add_making(commands: Commands, runners: Runners) -> None:
     )
     init.add_argument("data", help="a file or folder of texts with labels")
     init.add_argument("checkpoint", nargs="?", help="the teacher; the sample's when absent")
-    init.add_argument("--minutes", type=float, default=20.0, help="that a build may take here (20)")
+    init.add_argument(
+        "--minutes", type=_minutes, default=20.0, help="that a build may take here (20)"
+    )
     init.add_argument("--out", type=Path, default=Path("recipe.toml"), help="file to write")
     init.set_defaults(run=runners["init"])
 
@@ -132,7 +134,7 @@ def _add_searching(commands: Commands, runners: Runners) -> None:
     )
     _add_recipe(search)
     search.add_argument(
-        "--minutes", type=float, help="begin no training later; what was found by then is told"
+        "--minutes", type=_minutes, help="begin no training later; what was found by then is told"
     )
     search.add_argument("--out", type=Path, default=Path("search"), help="folder to write")
     _add_telling(search)
@@ -174,7 +176,7 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
     compare = commands.add_parser("compare", help="reports of several onnxruntimes side by side")
     compare.add_argument("reports", nargs="+", type=Path, help="report.json, or their folders")
     compare.add_argument("--variant", default="student-int8", help="the one to compare")
-    compare.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    compare.add_argument("--max-slowdown-pct", type=_percent, default=5.0, metavar="PCT")
     compare.add_argument("--out", type=Path, help="write compare.md and compare.svg here")
     _add_policy(compare)
     compare.set_defaults(run=runners["compare"])
@@ -190,7 +192,7 @@ def _add_judging(commands: Commands, runners: Runners) -> None:
         help="an interpreter; twice or more, the first is the reference",
     )
     duet.add_argument("--kit", type=Path, help="where the texts come from")
-    duet.add_argument("--max-slowdown-pct", type=float, default=5.0, metavar="PCT")
+    duet.add_argument("--max-slowdown-pct", type=_percent, default=5.0, metavar="PCT")
     duet.add_argument("--threads", type=int, default=0)
     duet.add_argument("--quick", action="store_true", help="three replicates")
     duet.add_argument("--out", type=Path, help="folder of the report")
@@ -262,12 +264,34 @@ def _add_using(commands: Commands, runners: Runners) -> None:
 
 
 def _seconds(text: str) -> float:
+    return _number(text, "seconds")
+
+
+def _minutes(text: str) -> float:
+    return _number(text, "minutes", zero=True)
+
+
+def _days(text: str) -> float:
+    return _number(text, "days", zero=True)
+
+
+def _percent(text: str) -> float:
+    return _number(text, "percent", zero=True)
+
+
+def _number(text: str, unit: str, *, zero: bool = False) -> float:
+    """A number above 0, or of 0 where that says something, that has an end.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+        value = -1.0
+    if not (0 < value < float("inf") or (zero and value == 0)):
+        least = "of 0 or more" if zero else "above 0"
+        raise argparse.ArgumentTypeError(f"{text} is no number of {unit} {least}")
     return value
 
 

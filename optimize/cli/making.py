@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.bundle.manifest import KIT_NAME
 from optimize.cli.common import exit_code, request_of, settings_of, teller_of
 from optimize.data.splits import SPLITS
+from optimize.disk import check_writable
 from optimize.escape import lines_for_terminal
 from optimize.telling import Teller
 
@@ -63,6 +64,7 @@ def build(arguments: argparse.Namespace) -> int:
     target: Path = arguments.out
     if target.exists() and not (target / KIT_NAME).is_file():
         raise FileExistsError(f"{target} exists and is not a kit; choose another folder with --out")
+    check_writable(target)
     profile = Profile()
     with profile.section("everything else"), teller_of(arguments) as tell:
         kit = build(chosen, tell, profile=profile)
@@ -73,7 +75,6 @@ def build(arguments: argparse.Namespace) -> int:
     if arguments.profile:
         stream = sys.stderr if arguments.json else sys.stdout
         print("\n".join(profile.lines()), file=stream)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         shutil.copytree(kit, Path(work, "kit"))
         if target.exists():
@@ -113,7 +114,7 @@ def adopt(arguments: argparse.Namespace) -> int:
     target: Path = arguments.out
     if target.exists():
         raise FileExistsError(f"{target} is there already; choose another folder with --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         result = Path(work, "bundle")
         result.mkdir()
@@ -221,6 +222,7 @@ def init(arguments: argparse.Namespace) -> int:
 
     if arguments.out.exists():
         raise FileExistsError(f"{arguments.out} is there already; choose another file with --out")
+    check_writable(arguments.out)
     found = initial_recipe(arguments.data, arguments.checkpoint, arguments.minutes)
     arguments.out.write_text(found.text, encoding="utf-8")
     print(lines_for_terminal(found.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ PAIR_NAMES = (
     ("text", "text_pair"),
 )
 LABEL_NAMES = ("label", "intent", "category", "class", "target", "labels", "topic", "sentiment")
+# What a column is called that says which split a row is in.
+SPLIT_COLUMNS = ("split", "splits", "set", "partition", "subset", "fold")
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -64,11 +67,14 @@ def table_of(path: Path, form: str) -> Table:
         DataError: it cannot be read.
     """
     names = _names_in(path, form)
-    rows = READERS[form](path, Reading(tuple(names), faults=Faults()))
+    faults = Faults()
+    rows = READERS[form](path, Reading(tuple(names), faults=faults))
     found: dict[str, list[Any]] = {name: [] for name in names}
     for _, cells in rows:
         for name in names:
             found[name].append(cells[name])
+    if not any(found.values()):  # nothing to guess by; single rows are told when they are loaded
+        faults.refuse()
     return found
 
 
@@ -76,11 +82,11 @@ def guess(table: Table, origin: str) -> Columns:
     """What the columns seem to be.
 
     Raises:
-        DataError: none looks like texts, or none like labels.
+        DataError: none looks like texts, or none like labels; or a split is written in another way.
     """
     if not any(table.values()):
         raise DataError(f"{origin} has a header, {', '.join(table)}, and no rows below it")
-    split, splits = _split_column(table)
+    split, splits = _split_column(table, origin)
     left = {name: values for name, values in table.items() if name != split and any(values)}
     text, pair = _pair(left)
     text = text or _named(left, TEXT_NAMES) or _longest(left)
@@ -128,9 +134,15 @@ def _names_in(path: Path, form: str) -> list[str]:
         return [name for name in names if name and names.count(name) == 1]
     content = json_of(path) if form == "json" else None
     if isinstance(content, dict):
+        if any(split_of(key) for key in content):
+            raise DataError(
+                f"{path.name} is a JSON object of splits; write data.train, data.validation and "
+                f"data.test by hand, of its keys {', '.join(list(content)[:8])}"
+            )
         raise DataError(
-            f"{path.name} is a JSON object of splits; write data.train, data.validation and "
-            f"data.test by hand, of its keys {', '.join(list(content)[:8])}"
+            f"{path.name} is a JSON object with the keys {', '.join(list(content)[:8])}; a list of "
+            'records is needed, as [{"text": "…", "label": "…"}], or an object of such lists, one '
+            "a split"
         )
     try:
         first = content[0] if content else json.loads(text_of(path).split("\n", 1)[0])
@@ -141,13 +153,27 @@ def _names_in(path: Path, form: str) -> list[str]:
     return list(first)
 
 
-def _split_column(table: Table) -> tuple[str | None, dict[str, str] | None]:
+def _split_column(table: Table, origin: str) -> tuple[str | None, dict[str, str] | None]:
     for name, values in table.items():
-        written = {value for value in values if isinstance(value, str)}
+        written = Counter(str(value) for value in values)
         ours = {each: split_of(each) for each in written}
-        if len(written) > 1 and len(written) <= len(SPLIT_NAMES) and all(ours.values()):
+        named = name.strip().casefold() in SPLIT_COLUMNS
+        if len(written) > 1 and all(ours.values()) and len(set(ours.values())) == len(ours):
             return name, {str(split): each for each, split in ours.items()}
+        if len(written) > 1 and named and any(ours.values()):
+            _refuse_splits(name, written, origin)
     return None, None
+
+
+def _refuse_splits(column: str, written: Counter[str], origin: str) -> None:
+    """A column of splits with a slip in it: without it, texts that are for testing were learnt."""
+    strange = [each for each in written if split_of(each) is None]
+    shown = ", ".join(f"{each!r} ({written[each]} rows)" for each in strange[:5] or written)
+    what = "values that name none" if strange else "several values for one split"
+    raise DataError(
+        f"{origin}: the column {column!r} says which split a row is in, and has {what}: {shown}. "
+        "Write train, validation and test; or rename the column, and shares of all rows are taken"
+    )
 
 
 def _named(table: Table, names: Sequence[str]) -> str | None:

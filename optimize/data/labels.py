@@ -8,11 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
+from unicodedata import normalize
 
 from optimize.data.class_names import NoClass
 from optimize.problems import MULTI_LABEL
 
-WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+# No number begins with zeros: "007" is a code, and another one than "7".
+WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?")
 
 
 def fault_of(label: Any) -> str:
@@ -82,8 +84,8 @@ def as_name_lists(labels: Iterable[Iterable[Iterable[Any]]]) -> list[list[list[s
 
 
 def alike(names: Iterable[str]) -> list[Counter[str]]:
-    """Labels that differ by white space or case alone, with their counts."""
+    """Labels that differ by white space, case or Unicode's forms alone, with their counts."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for name in names:
-        groups[" ".join(name.casefold().split())][name] += 1
+        groups[" ".join(normalize("NFKC", name).casefold().split())][name] += 1
     return [group for group in groups.values() if len(group) > 1]

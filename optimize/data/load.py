@@ -177,8 +177,9 @@ def _warn_of_spellings(by_split: Mapping[str, Names], raw: RawSplits) -> None:
     for group in label_rules.alike(chain.from_iterable(rows)):
         counts = ", ".join(f"{name!r} {count} times" for name, count in group.most_common())
         warnings.warn(
-            f"{raw['train'].origin}: labels that differ by white space or case alone are classes "
-            f"of their own: {counts}. Write them the same way where they mean the same.",
+            f"{raw['train'].origin}: labels that differ by white space, case or Unicode's forms "
+            f"alone are classes of their own: {counts}. Write them the same way where they mean "
+            "the same.",
             LabelWarning,
             stacklevel=3,
         )

@@ -106,7 +106,7 @@ def form_of(path: Path) -> str:
     """
     if not path.exists():
         # A Hub id is NAME or OWNER/NAME; anything with a known suffix was meant as a file.
-        return "hub" if path.suffix not in SUFFIXES and len(path.parts) <= 2 else "csv"
+        return "hub" if path.suffix.lower() not in SUFFIXES and len(path.parts) <= 2 else "csv"
     if path.is_dir():
         if (path / SAVED_SPLITS).exists() or (path / SAVED_DATASET).exists():
             return "datasets"
@@ -116,16 +116,17 @@ def form_of(path: Path) -> str:
         raise DataError(
             f"{path} holds no {', '.join(SUFFIXES)} file and is not a saved `datasets` folder"
         )
-    if path.suffix == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         content = json_of(path)
         if not isinstance(content, dict) or _holds_records(content):
             return "json"
         return "clinc" if any(key in content for key in CLINC_KEYS.values()) else "json"
-    if path.suffix in SUFFIXES:
-        return SUFFIXES[path.suffix]
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
     raise DataError(
-        f"cannot tell the format of {path} by its name; set data.format to one of "
-        f"{', '.join(SUFFIXES.values())}, datasets, clinc, hub"
+        f"cannot tell the format of {path} by its name; let it end in {', '.join(SUFFIXES)}, or "
+        f"set data.format to one of {', '.join(SUFFIXES.values())}, datasets, clinc, hub"
     )
 
 

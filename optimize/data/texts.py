@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import normalize
 
 from optimize.bundle.texts import PAIR_MARK, surrogate_fault
 
@@ -19,6 +20,9 @@ def fault_of(text: Any) -> str:
 
 
 def normalised(text: str) -> str:
-    """The same for texts, and pairs of them, that differ by case and white space alone."""
-    parts = text.casefold().split(PAIR_MARK)
+    """The same for texts, and pairs of them, that differ by case, white space or form alone.
+
+    Unicode writes one letter in several forms, composed and not (UAX #15).
+    """
+    parts = normalize("NFKC", text).casefold().split(PAIR_MARK)
     return PAIR_MARK.join(" ".join(part.split()) for part in parts)

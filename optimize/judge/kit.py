@@ -30,6 +30,7 @@ from optimize.bundle.texts import joined
 from optimize.judge.label_sets import LabelSets
 from optimize.judge.records import VariantFacts
 from optimize.problems import MULTI_LABEL
+from optimize.settings.gates import BASELINE
 from optimize.settings.variants import VariantSettings
 
 WEIGHTS = (MODEL_NAME, "model.safetensors")
@@ -152,10 +153,15 @@ class Kit:
         unknown = set(manifest.labels) - set(self.manifest.labels)
         absent = self._labels_of_texts() - set(manifest.labels)
         if unknown or absent:
+            remedy = "Judge a bundle with a kit built from the same data."
+            if variant == BASELINE:
+                remedy = (
+                    "A change that adds or renames labels cannot be held against what has not got "
+                    "them: judge it without a baseline (in the action, `baseline: none`)."
+                )
             raise KitError(
                 f"{bundle} has {len(manifest.labels)} labels, the kit {len(self.manifest.labels)}"
-                f"; differing: {sorted(unknown | absent)[:5]}. Judge a bundle with a kit built "
-                "from the same data."
+                f"; differing: {sorted(unknown | absent)[:5]}. {remedy}"
             )
         check_problem(bundle, manifest, self.manifest)
         changed = Variant(variant, bundle, manifest)

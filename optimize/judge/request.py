@@ -147,6 +147,8 @@ class JudgedRun:
         if request.kit is not None:
             kit = read_kit(request.kit)
             check_kit(kit, settings)
+            if self.baseline is not None and self.baseline.bundle is not None:
+                kit.with_bundle(self.baseline.bundle, BASELINE)
             if request.bundle is not None:
                 kit.with_bundle(request.bundle, candidate)
 

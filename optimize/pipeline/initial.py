@@ -70,6 +70,11 @@ def initial_recipe(source: str, checkpoint: str | None, minutes: float) -> Initi
         CheckpointError: the checkpoint cannot be used.
     """
     path = Path(source)
+    if not path.exists():
+        raise DataError(
+            f"{source} does not exist; give a file or folder of texts with labels. For data on the "
+            f'Hub write a recipe with data.source = "{source}" by hand'
+        )
     form = form_of(path)
     if form not in SUFFIXES.values():
         raise DataError(

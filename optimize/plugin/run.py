@@ -108,6 +108,9 @@ class Judging:
                     self._judged = self._judge(tell)
             except BROKEN as error:
                 self._failure = error
+                if _is_refusal(error):
+                    # Once, and without a traceback, which has no more to say than the message.
+                    pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
                 raise
         return self._judged
 
@@ -157,6 +160,11 @@ class Judging:
         folder = self.config.getoption("out")
         if folder is not None:
             write_report(report, folder)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether it is one of our own errors, which give fact, values and remedy."""
+    return isinstance(error, ValueError) and type(error).__module__.startswith("optimize.")
 
 
 def _project(config: pytest.Config) -> Path:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from optimize.data import load as data
+from optimize.data import texts as text_rules
 from optimize.data.load import LeakageWarning
 from optimize.data.splits import DataError
 from optimize.settings.data import DataSettings
@@ -102,3 +103,19 @@ def test_whole_numbers_of_many_digits_stay_apart():
 
     ids = ["1234567890123456789", "1234567890123456790"]
     assert as_names([ids, ["+3", "3.0", "3."]]) == [ids, ["3", "3", "3"]]
+
+
+@pytest.mark.parametrize("codes", [["01", "1", "2"], ["007", "7.0"], ["-01", "-1"]])
+def test_codes_with_leading_zeros_stay_as_they_are(codes):
+    from optimize.data.labels import as_names
+
+    assert as_names([codes]) == [codes]
+
+
+def test_labels_in_two_forms_of_unicode_are_told():
+    from optimize.data.labels import alike
+
+    composed, apart = "annul\u00e9", "annule\u0301"
+    (group,) = alike([composed, apart, "other"])
+    assert set(group) == {composed, apart}
+    assert text_rules.normalised(f"{apart}  Order") == text_rules.normalised(f"{composed} order")

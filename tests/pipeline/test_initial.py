@@ -8,6 +8,7 @@ import pytest
 from conftest import tiny_rows
 from optimize.cli import main
 from optimize.data.columns import guess, table_of
+from optimize.data.sources import form_of
 from optimize.data.splits import DataError
 from optimize.judge.statistics.proportions import examples_without_disagreement
 from optimize.settings import load
@@ -112,9 +113,68 @@ def test_columns_are_told_by_names_and_values(table, text, label):
     assert (found.text, found.label) == (text, label)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        (
+            "split",
+            ["train", "tset", "test"],
+            r"'split' .* values that name none: 'tset' \(4 rows\)",
+        ),
+        ("Set", ["train", "dev", "test", "spare"], r"'spare' \(4 rows\)"),
+        ("partition", ["train", "training", "test"], "several values for one split: 'train'"),
+        ("split", ["train", "", "test"], r"'' \(4 rows\)"),
+    ],
+)
+def test_a_slip_in_the_splits_is_refused(column, values, told):
+    """Shares of all rows would be taken, and texts that are for testing learnt."""
+    table = {"text": [f"t {n}" for n in range(4 * len(values))]}
+    table["label"] = ["a", "b"] * (2 * len(values))
+    with pytest.raises(DataError, match=told):
+        guess({**table, column: values * 4}, "t.csv")
+    # Another column may hold such words among its own.
+    assert guess({**table, "vehicle": ["train", "bus"] * (2 * len(values))}, "t.csv").split is None
+
+
 def test_no_texts_no_guess():
     with pytest.raises(DataError, match=r"looks like texts; write data\.text_column"):
         guess({"a": [1, 2, 3, 4], "b": [1, 1, 2, 2]}, "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("nowhere", None, "nowhere does not exist"),
+        ("data.txt", "text,label\na,b\n", "let it end in .csv"),
+        ("data.json", '{"text": ["a"], "label": ["b"]}', "a list of records is needed"),
+        ("data.json", '{"train": [{"text": "a"}]}', "is a JSON object of splits"),
+    ],
+)
+def test_what_no_recipe_can_be_made_of_is_told_as_what_it_is(name, content, told, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert main(["init", str(tmp_path / name), "--out", str(tmp_path / "r.toml")]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_name_in_capitals_is_read(tmp_path):
+    assert form_of(write(tmp_path / "DATA.CSV", tiny_rows(3))) == "csv"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(one_file, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "r.toml"
+    assert main(["init", str(one_file), "--out", str(out)]) == 1
+    assert f"{out} cannot be written" in capsys.readouterr().err
+    assert main(["build", "--recipe", "sample", "--out", str(tmp_path / "file" / "kit")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-3", "inf", "x"])
+def test_minutes_are_a_number(minutes, one_file, capsys):
+    with pytest.raises(SystemExit):
+        main(["init", str(one_file), "--minutes", minutes])
+    assert f"{minutes} is no number of minutes of 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rows", [60, 180])
@@ -147,6 +207,7 @@ def test_a_margin_that_no_text_decides_is_refused_before_anything_trains(
     [
         ("", "data.csv is empty"),
         ("text,label\n", "has a header, text, label, and no rows below it"),
+        ("text,label,\n" + "one,a\ntwo,b\n" * 60, "120 rows cannot be used"),
     ],
 )
 def test_a_file_without_rows_is_told_as_such(content, told, tmp_path, capsys):

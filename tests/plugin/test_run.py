@@ -252,6 +252,39 @@ def test_what_cannot_be_judged_is_one_mistake_of_usage(run, options, words):
     assert_one_mistake(run(*options), words)
 
 
+@pytest.fixture
+def relabelled(tiny_kit, pytester):
+    """A bundle with another label, as of a branch before a class was renamed."""
+    folder = pytester.path / "before"
+    shutil.copytree(tiny_kit / "student-int8", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["labels"][0] = "renamed"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_baseline_of_other_labels_is_one_mistake_of_usage(run, relabelled):
+    result = run(f"--baseline={relabelled}")
+    assert_one_mistake(result, "judge it without a baseline (in the action, `baseline: none`)")
+
+
+def test_what_is_refused_in_the_run_is_told_once(run, pytester):
+    """As a revision that cannot be built: a traceback for every gate would hide the remedy."""
+    with (pytester.path / "conftest.py").open("a") as stream:
+        stream.write("\nfrom optimize.judge.kit import KitError\n")
+        stream.write("def broken(*_):\n    raise KitError('the kit is of another day')\n")
+        stream.write("optimize.judge.request.judge = broken\n")
+    result = run("--out=report")
+    assert result.ret == 1
+    told = result.stdout.str() + result.stderr.str()
+    assert told.count("the kit is of another day") == 1
+    assert "Traceback" not in told
+    assert "def broken" not in told
+    assert "FAIL: nothing was measured" in told
+    failure = pytester.path / "report" / "failure.txt"
+    assert failure.read_text() == "the kit is of another day\n"
+
+
 def test_a_run_that_breaks_leaves_no_earlier_report(run, pytester):
     assert run("--out=report").ret == 0
     assert (pytester.path / "report" / "report.json").is_file()
