@@ -124,6 +124,13 @@ def adopt(arguments: argparse.Namespace) -> int:
             max_length=arguments.max_length,
             text_pair=arguments.pairs,
         )
+        if manifest.format != "onnx":
+            raise ValueError(
+                f"{arguments.model} is a bundle of {manifest.format}, which `optimize predict` "
+                "does not read; take the kit's teacher-onnx or student-onnx, or the checkpoint "
+                "that it was made of. To judge it as it is: "
+                f'[variants.NAME] model = "{arguments.model}"'
+            )
         result.rename(target)
     kind = "INT8" if manifest.quantization else "fp32"
     print(

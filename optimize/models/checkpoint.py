@@ -8,7 +8,8 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 # Heads and poolers, which fine-tuning makes anew.
 NEW_WEIGHTS = ("classifier", "score", "pooler", "pre_classifier", "head", "summary", "logits_proj")
+
+
+# Keys of auto_map that name a model's code; a tokenizer's has a fast file beside it or is refused.
+MODEL_CODE = ("AutoConfig", "AutoModel")
 
 
 class CheckpointError(ValueError):
@@ -221,8 +226,11 @@ def load_classifier(checkpoint: str, revision: str | None = None) -> PreTrainedM
     """A classifier that is fine-tuned already.
 
     Raises:
-        CheckpointError: some of its weights are missing, so that they would be random.
+        CheckpointError: some of its weights are missing, so that they would be random; or are no
+            finite numbers.
     """
+    import torch
+
     model, info = _classifier(checkpoint, revision)
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
@@ -230,6 +238,12 @@ def load_classifier(checkpoint: str, revision: str | None = None) -> PreTrainedM
             f"{len(missing)} of its weights are missing and would be random ({', '.join(missing)}"
             "): set teacher.fine_tune = true, or give the classifier that was trained"
         )
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise CheckpointError(
+                f"checkpoint {checkpoint!r}: {name} holds what is no finite number. Its training "
+                "has diverged; train it again with a smaller learning_rate, in float32"
+            )
     return model
 
 
@@ -279,7 +293,7 @@ def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]
     """The labels of a fine-tuned classifier, in the order of its logits.
 
     Raises:
-        CheckpointError: its ``id2label`` does not count from 0.
+        CheckpointError: its ``id2label`` does not count from 0, or has a name twice.
     """
     names = load_config(checkpoint, revision).id2label
     ids = sorted(names)
@@ -289,14 +303,27 @@ def label_names(checkpoint: str, revision: str | None = None) -> tuple[str, ...]
             f"{', '.join(map(str, ids[:5]))}{', …' if len(ids) > 5 else ''}, but logits are "
             f"counted from 0 to {len(ids) - 1}; write which label each logit is"
         )
-    return tuple(str(names[index]) for index in ids)
+    found = tuple(str(names[index]) for index in ids)
+    if twice := [name for name, count in Counter(found).items() if count > 1]:
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r}: id2label in its config.json has {twice[0]!r} for several "
+            f"logits ({', '.join(str(i) for i in ids if found[i] == twice[0])}); give each its own"
+        )
+    return found
 
 
 def load_config(checkpoint: str, revision: str | None = None) -> Any:
-    """The checkpoint's configuration, without its weights."""
+    """The checkpoint's configuration, without its weights.
+
+    Raises:
+        CheckpointError: it cannot be read, or names code of its own.
+    """
     from transformers import AutoConfig
 
-    return _pretrained(AutoConfig, checkpoint, revision)
+    config = _pretrained(AutoConfig, checkpoint, revision)
+    if own_code := _own_code({"auto_map": getattr(config, "auto_map", None)}):
+        raise CheckpointError(f"checkpoint {checkpoint!r} (revision {revision}): {own_code}")
+    return config
 
 
 def _classifier(
@@ -334,23 +361,50 @@ def _pretrained(loader: Any, checkpoint: str, revision: str | None, **more: Any)
         with quiet():
             return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **more)
     except Exception as error:  # of safetensors, tokenizers and JSON; they have no common base
-        own_code = _own_code(Path(where))
-        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise CheckpointError(
             f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: "
-            + (own_code or f"{kind}{error}")
+            f"{_why_not(_config_file(Path(where)), error)}"
         ) from error
 
 
-def _own_code(folder: Path) -> str:
-    """Words on the code that a checkpoint brings, which is never run."""
+def _why_not(config: dict[str, Any], error: Exception) -> str:
+    """Why a checkpoint does not load, in words that say what to do where that is known."""
+    if own_code := _own_code(config):
+        return own_code
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        return (
+            f"its weights are quantized already (quantization_config: {method}); give the "
+            "checkpoint that they were made of"
+        )
+    if "size mismatch" in str(error):
+        named = config.get("id2label", {})
+        labels = f"{len(named)} labels (id2label)" if named else "no labels (id2label)"
+        lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        return (
+            f"its weights are of other shapes than its config.json says, which has {labels}: "
+            f"{lines[0]} Correct config.json, or give the checkpoint that it belongs to"
+        )
+    kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{error}"
+
+
+def _config_file(folder: Path) -> dict[str, Any]:
+    """What a local checkpoint's config.json holds; nothing where it cannot be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""
-    if not isinstance(config, dict) or "auto_map" not in config:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _own_code(config: Mapping[str, Any]) -> str:
+    """Words on the code of its own that a checkpoint's model has, which is never run."""
+    named = config.get("auto_map")
+    if not isinstance(named, dict) or not any(key.startswith(MODEL_CODE) for key in named):
         return ""
     return (
-        f"its config.json names code of its own (auto_map: {config['auto_map']}), which is never "
-        "run here; give a checkpoint whose model_type transformers knows itself"
+        f"its config.json names code of its own (auto_map: {named}), which is never run here: what "
+        "transformers has under that model_type is another model. Give another checkpoint, or "
+        "delete auto_map where it was trained with transformers' own code"
     )

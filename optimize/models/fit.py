@@ -68,6 +68,28 @@ def check_fit(
     return tokenizer
 
 
+def check_exportable(checkpoint: str, config: Any) -> None:
+    """Refuse a family that no ONNX bundle is made of: one that generates text.
+
+    The last token's state is read there, which padding moves, and attention's caches are traced.
+
+    Raises:
+        CheckpointError: it is a decoder, or has one.
+    """
+    from transformers.models.auto import modeling_auto
+
+    kind = config.model_type
+    generates = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    decoder = kind in generates and kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if decoder or getattr(config, "is_encoder_decoder", False):
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} is a {kind}, which generates text; what is exported to "
+            "ONNX is an encoder, as BERT, RoBERTa, ELECTRA, MPNet, DeBERTa or ModernBERT. As a "
+            "teacher it can stay in PyTorch: set student.checkpoint to an encoder, and leave "
+            "teacher-onnx out of judge.variants"
+        )
+
+
 def token_lengths(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, pairs: bool = False
 ) -> list[int]:

@@ -27,7 +27,8 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
     """
     if not settings.builds_chain:
         return None
-    from optimize.models.fit import check_fit
+    from optimize.models.checkpoint import load_config
+    from optimize.models.fit import check_exportable, check_fit
 
     teacher, student = settings.teacher, settings.student
     source = teacher if student.checkpoint == "teacher" else student
@@ -49,6 +50,10 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             layers=student.layers,
             problem_type=settings.data.problem_type,
         )
+    if "teacher-onnx" in settings.judged_variants:
+        check_exportable(teacher.checkpoint, load_config(teacher.checkpoint, teacher.revision))
+    if student.shape != "static":
+        check_exportable(source.checkpoint, load_config(source.checkpoint, source.revision))
     _check_shape(student, source.checkpoint, source.revision)
     _check_learning(settings)
     return tokenizer

@@ -13,8 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+import onnx
+
 from optimize.bundle.classifier import Classifier
-from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, read_manifest
+from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, BundleError, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, Manifest, write_json
 from optimize.bundle.onnx_header import OnnxFileError, read_facts
 from optimize.models.folder import (
@@ -34,6 +38,8 @@ ONNX_NAMES = ("model_quantized.onnx", "model_optimized.onnx", MODEL_NAME)
 COUNTED_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 # Words of a quantized model's operators.
 INTEGER_OPERATORS = ("Integer", "QAttention", "QLinear", "DequantizeLinear", "MatMulNBits")
+# Operators whose output is no logit.
+PROBABILITIES = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 # Tokenizers that know no limit say a number of this size.
 NO_LIMIT = 10**6
 TRIED_TEXT = "is this a text?"
@@ -93,6 +99,7 @@ def adopt(
         for name in manifest.files:
             link(str(folder / name), str(result / name))
         shutil.copy(folder / MANIFEST_NAME, result)
+        manifest = _shortened(folder, result, manifest, max_length)
     elif kind == "onnx":
         manifest = _adopt_onnx(folder, result, max_length, text_pair=text_pair)
     else:
@@ -100,9 +107,50 @@ def adopt(
         manifest = _adopt_checkpoint(str(folder), result, runtime, max_length, own)
     if manifest.format == "onnx":
         # That it loads and answers is part of what is checked.
-        tried = (TRIED_TEXT, TRIED_TEXT) if manifest.text_pair else TRIED_TEXT
-        Classifier(result).predict_sets([tried])
+        try:
+            classifier = Classifier(result)
+        except BundleError as error:
+            if kind != "onnx":
+                raise
+            said = str(error).replace(str(result), str(folder))
+            raise AdoptError(
+                f"{said} The labels are those of id2label in {folder / CONFIG_NAME}"
+            ) from error
+        _check_answers(folder, classifier)
     return manifest
+
+
+def _shortened(folder: Path, result: Path, manifest: Manifest, max_length: int | None) -> Manifest:
+    """A bundle that is asked to cut texts earlier than it says."""
+    if max_length is None or max_length == manifest.max_length:
+        return manifest
+    if max_length > manifest.max_length:
+        raise AdoptError(
+            f"max_length = {max_length}, and {folder} is a bundle of at most "
+            f"{manifest.max_length} tokens"
+        )
+    manifest = msgspec.structs.replace(manifest, max_length=max_length)
+    write_json(manifest, result / MANIFEST_NAME)
+    return manifest
+
+
+def _check_answers(folder: Path, classifier: Classifier) -> None:
+    """Refuse a model that answers otherwise beside a longer text, where the shorter is padded.
+
+    INT8 answers differ a little there, since all texts of a batch have one scale.
+    """
+    pairs = classifier.manifest.text_pair
+    inputs = [(text, text) if pairs else text for text in (TRIED_TEXT, f"{TRIED_TEXT} " * 3)]
+    alone = np.concatenate([classifier.logits([each]) for each in inputs])
+    gap = float(np.abs(alone - classifier.logits(inputs)).max())
+    spread = float(np.ptp(alone)) + float(np.ptp(alone, axis=0).max())
+    most = 0.5 if classifier.manifest.quantization else 0.01
+    if not gap <= 1e-4 + most * spread:
+        raise AdoptError(
+            f"{folder} answers otherwise in a batch than alone (logits differ by {gap:.2g}): texts "
+            "are padded on the right and masked here, and it reads what is padded, as families "
+            "that pad on the left or read the last token do. Take an encoder"
+        )
 
 
 def _onnx_files(folder: Path) -> list[Path]:
@@ -129,6 +177,7 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair
         facts = read_facts(model.read_bytes())
     except OnnxFileError as error:
         raise AdoptError(f"{model} is not an ONNX model: {error}") from error
+    _refuse_probabilities(model)
     integer = any(word in name for name in facts.operators for word in INTEGER_OPERATORS)
     manifest = Manifest(
         format="onnx",
@@ -146,6 +195,25 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair
     )
     write_json(manifest, result / MANIFEST_NAME)
     return manifest
+
+
+def _refuse_probabilities(model: Path) -> None:
+    """Refuse a graph that ends in probabilities: they would be turned into such again.
+
+    Raises:
+        AdoptError: it does.
+    """
+    graph = onnx.load(model, load_external_data=False).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    for output in graph.output:
+        node = made_by.get(output.name)
+        while node is not None and node.op_type in ("Identity", "Cast"):
+            node = made_by.get(node.input[0])
+        if node is not None and node.op_type in PROBABILITIES:
+            raise AdoptError(
+                f"{model} ends in {node.op_type}, which makes probabilities; logits are needed, of "
+                "which probabilities are made here. Export it without that node"
+            )
 
 
 def _adopt_checkpoint(
@@ -178,8 +246,6 @@ def _adopt_checkpoint(
 def _exported(model: Any, tokenizer: Any, result: Path, own: dict[str, Any]) -> Manifest:
     """A checkpoint as an ONNX bundle."""
     from tempfile import TemporaryDirectory
-
-    import msgspec
 
     from optimize.quantize.export import export_onnx, versions
     from optimize.settings.quantization import ExportSettings

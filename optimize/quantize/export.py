@@ -18,6 +18,7 @@ from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.data.splits import TrainingData
 from optimize.models.checkpoint import load_classifier
+from optimize.models.fit import check_exportable
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.parity import check_parity
 from optimize.quantize.token_parity import check_tokens
@@ -102,6 +103,7 @@ def _exported(model: PreTrainedModel, folder: Path, opset: int) -> Path:
     (onnxruntime issue 23864).
     """
     config = copy.deepcopy(model.config)
+    check_exportable(str(config.name_or_path or config.model_type), config)
     eager = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     eager.load_state_dict(model.state_dict())
     names = input_names(eager)

@@ -59,11 +59,17 @@ def check_parity(
         for size in PARITY_BATCHES:
             for rows, batch in encoder.batches(joined[:size], size):
                 feed = {name: array for name, array in batch.items() if name in wanted}
+                tried = [joined[row] for row in rows]
                 ours = session.run(None, feed)[0]
                 theirs = _torch_logits(model, feed)
+                if not np.isfinite(theirs).all():
+                    raise ExportError(
+                        "the PyTorch model answers with what is no finite number (NaN or "
+                        f"infinity) to {tried[0][:60]!r}: it has diverged; train it again with a "
+                        "smaller learning_rate"
+                    )
                 gap = np.abs(ours - theirs).max(axis=1)
                 worst = max(worst, float(gap.max()))
-                tried = [joined[row] for row in rows]
                 one_label = not manifest.multi_label
                 _refuse_gap(ours, theirs, gap, tried, tolerance, one_label=one_label)
     return worst

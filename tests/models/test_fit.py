@@ -11,7 +11,7 @@ from conftest import LABELS
 from optimize.models import checkpoint
 from optimize.models.checkpoint import CheckpointError, load_tokenizer
 from optimize.models.encoder import StudentError
-from optimize.models.fit import check_fit
+from optimize.models.fit import check_exportable, check_fit
 from optimize.settings.training import StudentSettings
 
 MAX_LENGTH = 32
@@ -110,6 +110,7 @@ def test_layers_that_are_not_there(folder):
         ({"0": 5, "1": 6, "2": 7}, ("5", "6", "7")),
         ({"1": "a", "2": "b", "3": "c"}, "has the ids 1, 2, 3, but logits are counted from 0 to 2"),
         ({"0": "a", "2": "b"}, "has the ids 0, 2, but"),
+        ({"0": "a", "1": "b", "2": "a"}, "'a' for several logits \\(0, 2\\)"),
     ],
 )
 def test_label_names(classifier, names, found):
@@ -164,6 +165,50 @@ def test_code_of_its_own_is_refused_naming_the_key(folder, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     with pytest.raises(CheckpointError, match=r"auto_map: .*evil\.Config.*never"):
         fit(folder)
+
+
+def test_code_under_a_known_name_is_refused(folder):
+    """What transformers has under that name is another model, whose weights would be random."""
+    configured(folder, auto_map={"AutoTokenizer": ["tokens.Own", None]})
+    fit(folder)
+    configured(folder, auto_map={"AutoModel": "modeling_own.OwnBert"})
+    with pytest.raises(CheckpointError, match=r"OwnBert.*delete auto_map where"):
+        fit(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(classifier):
+    weights = load_file(classifier / "model.safetensors")
+    weights["classifier.bias"][1] = float("nan")
+    save_file(weights, classifier / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"classifier\.bias holds what is no finite number"):
+        fit(classifier, fine_tuned=True)
+
+
+def test_labels_that_the_head_has_not_are_told_by_their_number(classifier):
+    configured(classifier, id2label={"0": "a", "1": "b", "2": "c", "3": "d"})
+    with pytest.raises(CheckpointError, match=r"has 4 labels \(id2label\): size mismatch") as found:
+        fit(classifier, fine_tuned=True)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Llama", "XLNet", "Bart"])
+def test_what_generates_text_is_no_encoder(kind):
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")()
+    with pytest.raises(CheckpointError, match=r"which generates text; .* set student\.checkpoint"):
+        check_exportable("given", config)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Bert", "DistilBert", "Roberta", "XLMRoberta", "Electra", "MPNet", "DebertaV2", "ModernBert",
+     "Albert", "Camembert"],
+)  # fmt: skip
+def test_encoders_are_exported(kind):
+    import transformers
+
+    check_exportable("given", getattr(transformers, f"{kind}Config")())
 
 
 def test_token_types_that_the_model_does_not_take_are_left_out(folder):

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from optimize.distill.projections import DistillError
+from optimize.models.checkpoint import CheckpointError
 from optimize.models.encoder import StudentError
 from optimize.pipeline.preflight import preflight
 from optimize.settings import SettingsError, load
@@ -27,6 +28,38 @@ def test_a_shape_that_is_not_there(tiny_recipe, change, told):
     settings, _ = load(str(tiny_recipe), None, [change, *more])
     with pytest.raises((StudentError, DistillError), match=told):
         preflight(settings)
+
+
+def test_a_teacher_that_generates_is_refused_where_it_would_be_exported(
+    tiny_recipe, tiny_backbone, tmp_path
+):
+    """In PyTorch it may teach an encoder; else an hour would be lost before it fails."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), num_hidden_layers=2, max_position_embeddings=160,
+        pad_token_id=0, **sizes,
+    )  # fmt: skip
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    teacher = f"teacher.checkpoint={tmp_path / 'llama'}"
+    with pytest.raises(CheckpointError, match="llama, which generates text"):
+        preflight(load(str(tiny_recipe), None, [teacher])[0])
+    own = [teacher, f"student.checkpoint={tiny_backbone}"]
+    own.append('judge.variants=["teacher-torch", "student-onnx", "student-int8"]')
+    assert preflight(load(str(tiny_recipe), None, own)[0]) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["teacher.learning_rate=inf", "distill.temperature=nan", "distill.epochs=true",
+     "student.layers=true", "gates.size.min_reduction_pct=inf"],
+)  # fmt: skip
+def test_a_number_has_an_end_and_is_no_truth(tiny_recipe, change):
+    with pytest.raises(SettingsError, match=change.partition("=")[0].rpartition(".")[2]):
+        load(str(tiny_recipe), None, [change])
 
 
 def test_a_shape_that_is_there(tiny_recipe):

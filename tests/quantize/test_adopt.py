@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import onnx
 import pytest
 
 from optimize import Classifier
@@ -70,6 +71,78 @@ def test_a_bundle_stays_what_it_is(tiny_kit, tmp_path):
     (tmp_path / "result").mkdir()
     adopt(tiny_kit / "student-int8", tmp_path / "result")
     assert Classifier(tmp_path / "result").predict(TEXTS)
+
+
+@pytest.mark.parametrize(("asked", "told"), [(7, ""), (33, "a bundle of at most 32 tokens")])
+def test_a_bundle_is_cut_where_it_is_asked_to_be(tiny_kit, tmp_path, capsys, asked, told):
+    out, long = tmp_path / "b", "cancel " * 9 + "refund"
+    given = tiny_kit / "student-int8"
+    code = main(["adopt", str(given), "--out", str(out), "--max-length", str(asked)])
+    assert code == (1 if told else 0)
+    assert told in capsys.readouterr().err
+    if not told:
+        found = Classifier(out)
+        assert found.manifest.max_length == asked
+        assert (found.logits([long]) == found.logits(["cancel " * 9 + "track"])).all()
+
+
+def test_a_bundle_that_nothing_predicts_with_is_refused(tiny_kit, tmp_path, capsys):
+    given = tiny_kit / "teacher-torch"
+    assert main(["adopt", str(given), "--out", str(tmp_path / "b")]) == 1
+    assert "take the kit's teacher-onnx" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid"])
+def test_a_graph_that_ends_in_probabilities_is_refused(exported, tmp_path, kind):
+    """They would be turned into probabilities again: 0.54 where the model says 0.90."""
+    folder = exported()
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node(kind, ["logits"], ["raw"]))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["raw"], ["scores"]))
+    model.graph.output[0].name = "scores"
+    onnx.save(model, folder / "model.onnx")
+    (tmp_path / "result").mkdir()
+    with pytest.raises(AdoptError, match=f"ends in {kind}, which makes probabilities"):
+        adopt(folder, tmp_path / "result", max_length=32)
+
+
+def test_a_model_that_reads_its_padding_is_refused(exported, tmp_path):
+    folder = exported()
+    model = onnx.load(folder / "model.onnx")
+    for node in model.graph.node:  # it reads the ids in the place of what masks them
+        for index, name in enumerate(node.input):
+            if name == "attention_mask":
+                node.input[index] = "all"
+    ones = onnx.helper.make_node("Div", ["input_ids", "input_ids"], ["ones"])
+    least = onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [], [1])
+    model.graph.initializer.append(least)
+    whole = onnx.helper.make_node("Max", ["input_ids", "one"], ["some"])
+    ones.input[:] = ["some", "some"]
+    final = onnx.helper.make_node("Identity", ["ones"], ["all"])
+    for node in (final, ones, whole):
+        model.graph.node.insert(0, node)
+    for tensor in model.graph.initializer:
+        if "word_embeddings" in tensor.name:
+            table = onnx.numpy_helper.to_array(tensor).copy()
+            table[0] *= 0
+            table[0, ::2] = 50.0  # padding's own, of which there is more than of the text
+            tensor.CopyFrom(onnx.numpy_helper.from_array(table, tensor.name))
+    onnx.save(model, folder / "model.onnx")
+    (tmp_path / "result").mkdir()
+    with pytest.raises(AdoptError, match="answers otherwise in a batch than alone"):
+        adopt(folder, tmp_path / "result", max_length=32)
+
+
+def test_labels_that_the_model_does_not_answer_are_told_by_their_file(exported, tmp_path):
+    folder = exported()
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "a", "1": "b"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (tmp_path / "result").mkdir()
+    with pytest.raises(AdoptError, match=r"id2label in .*exported/config\.json") as found:
+        adopt(folder, tmp_path / "result", max_length=32)
+    assert str(tmp_path / "result") not in str(found.value)
 
 
 def without(key):
