@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from optimize.bundle.texts import checked_texts, parted
 
 WEIGHTS_NAME, WORDS_NAME = "linear.npz", "words.json"
 LEAST_PROBABILITY, LEAST_MARGIN = 1e-12, 1e-6
+WANTED = (
+    "wanted are a label of the data for each text, or (label, probability), or a row of scores, a "
+    "column a label"
+)
 
 
 class LinearClassifier:
@@ -86,8 +90,14 @@ class PythonClassifier:
     def _rows(self, texts: list[str]) -> Logits:
         pairs = self._manifest.text_pair
         answers = self._answer([parted(text) for text in texts] if pairs else texts)
-        if isinstance(answers, np.ndarray) and answers.dtype.kind == "f":
-            return self._of_scores(answers, len(texts))
+        scores = _scores(answers)
+        if scores is not None:
+            return self._of_scores(scores, len(texts))
+        if isinstance(answers, str | bytes) or not isinstance(answers, Iterable):
+            raise self._refused(
+                f"it answered {answers!r:.80} ({type(answers).__name__}) to {len(texts)} texts; "
+                f"{WANTED}"
+            )
         answers = list(answers)
         if len(answers) != len(texts):
             raise self._refused(f"it gave {len(answers)} answers to {len(texts)} texts")
@@ -106,6 +116,8 @@ class PythonClassifier:
                 "asked for: a row a text, a column a label in the order of the data's names"
             )
         scores = np.asarray(scores, dtype=np.float32)
+        if not np.isfinite(scores).all():
+            raise self._refused("it gave scores that are no finite numbers (NaN or infinity)")
         if self._manifest.multi_label:
             if not ((scores >= 0).all() and (scores <= 1).all()):
                 raise self._refused(
@@ -118,7 +130,10 @@ class PythonClassifier:
 
     def _of_labels(self, answer: Any) -> Logits:
         """Where a text may have several labels: those that were answered, all for sure."""
-        if isinstance(answer, str) or not all(label in self._position for label in answer):
+        several = isinstance(answer, list | tuple | set | frozenset | np.ndarray)
+        if not several or not all(
+            isinstance(label, str) and label in self._position for label in answer
+        ):
             raise self._refused(
                 f"it answered {answer!r:.80}, and a list of the data's labels was asked for ("
                 f"{', '.join(sorted(self._position)[:5])}, …)"
@@ -128,7 +143,7 @@ class PythonClassifier:
         return row
 
     def _of_answer(self, answer: Any) -> Logits:
-        label, probability = (answer, 1.0) if isinstance(answer, str) else tuple(answer)
+        label, probability = self._parted(answer)
         if label not in self._position:
             raise self._refused(
                 f"it answered the label {label!r}, which the data has not ("
@@ -143,5 +158,41 @@ class PythonClassifier:
         row[self._position[label]] = sure
         return row
 
+    def _parted(self, answer: Any) -> tuple[str, float]:
+        """A label and its probability, as several libraries give them."""
+        if isinstance(answer, Mapping):  # as transformers' pipeline does
+            answer = (answer.get("label"), answer.get("score"))
+        if isinstance(answer, str):
+            return str(answer), 1.0
+        if isinstance(answer, list | tuple) and len(answer) == 2:
+            label, probability = answer
+            if isinstance(label, str) and isinstance(probability, float | int | np.floating):
+                return str(label), float(probability)
+        raise self._refused(f"it answered {answer!r:.80} to a text; {WANTED}")
+
     def _refused(self, why: str) -> BundleError:
         return BundleError(f"{self._name}: {why}")
+
+
+def _scores(answers: Any) -> Any:
+    """Answers that are rows of numbers, as an array, tensor or lists, of shape (texts, columns)."""
+    if hasattr(answers, "detach"):  # a tensor of torch, which is not imported for this
+        answers = answers.detach().cpu().numpy()
+    if isinstance(answers, np.ndarray):
+        return answers if answers.dtype.kind == "f" else None
+    if not isinstance(answers, list | tuple) or not all(map(_is_row, answers)):
+        return None
+    try:
+        return np.asarray(answers, dtype=np.float64) if answers else None
+    except ValueError:  # of unequal lengths
+        return None
+
+
+def _is_row(answer: Any) -> bool:
+    if isinstance(answer, np.ndarray):
+        return answer.ndim == 1 and answer.dtype.kind == "f"
+    return (
+        isinstance(answer, list | tuple)
+        and len(answer) > 0
+        and all(isinstance(value, float | np.floating) for value in answer)
+    )

@@ -51,6 +51,10 @@ FORMS = {
     "a generator": "return (('refund', 0.8) for _ in texts)",
     "probabilities": "return np.array([[0.1, 0.8, 0.1]] * len(texts))",
     "logits": "return np.array([[-1.0, 5.0, 0.0]] * len(texts), dtype=np.float64)",
+    "lists of scores": "return [[0.1, 0.8, 0.1] for _ in texts]",
+    "rows of scores": "return [np.array([0.1, 0.8, 0.1]) for _ in texts]",
+    "as a pipeline": "return [{'label': 'refund', 'score': 0.8} for _ in texts]",
+    "a tensor": "import torch; return torch.tensor([[0.1, 0.8, 0.1]] * len(texts))",
 }
 
 
@@ -59,7 +63,7 @@ def test_every_form_of_answers(python_variant, form):
     found = python_variant(FORMS[form]).predict_proba(["a", "b", "c"], batch_size=2)
     assert found.shape == (3, 3)
     assert (found.argmax(axis=1) == 1).all()
-    if form in {"probabilities", "pairs", "a generator"}:
+    if form not in {"labels", "an unsure pair", "logits"}:
         np.testing.assert_allclose(found[:, 1], 0.8, atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-3)
 
@@ -68,6 +72,13 @@ REFUSED = {
     "another label": ("return ['what' for _ in texts]", "the label 'what', which the data has not"),
     "too few": ("return ['refund']", "1 answers to 2 texts"),
     "another shape": ("return np.zeros((1, 2))", r"scores of shape \(1, 2\)"),
+    "nothing": ("return None", r"it answered None \(NoneType\) to 2 texts; wanted are a label"),
+    "one label": ("return 'refund'", "it answered 'refund'"),
+    "class ids": ("return [0 for _ in texts]", "it answered 0 to a text; wanted are a label"),
+    "class ids in an array": ("return np.zeros(2, dtype=int)", "to a text; wanted are a label"),
+    "lists of labels": ("return [['refund'] for _ in texts]", r"it answered \['refund'\]"),
+    "too few scores": ("return [[0.5, 0.5] for _ in texts]", r"scores of shape \(2, 2\)"),
+    "no numbers": ("return np.full((2, 3), np.nan)", "no finite numbers"),
     "no probability": ("return [('refund', 7.0) for _ in texts]", r"the probability 7\.0"),
 }
 
