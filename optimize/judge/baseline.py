@@ -176,7 +176,8 @@ def _in_revision(arguments: Sequence[str], project: Path, commit: str) -> list[s
     top = Path(_git("-C", str(project), "rev-parse", "--show-toplevel")).resolve()
     found = []
     for argument in arguments:
-        key, equals, value = argument.rpartition("=")
+        bare = ("", "", argument)
+        key, equals, value = bare if Path(argument).is_absolute() else argument.partition("=")
         path = Path(value.strip("\"'"))
         if path.is_absolute() and _held(path.resolve(), top, commit):
             relative = os.path.relpath(path.resolve(), project)

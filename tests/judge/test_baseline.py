@@ -145,7 +145,7 @@ def test_a_path_into_the_repository_is_the_revisions_own(repository, monkeypatch
     monkeypatch.setattr(baseline, "_build_in", lambda *given: built.append(given[2]))
     (repository / "part").mkdir()
     (repository / ".gitignore").write_text("ignored.csv\n")
-    for name in ("part/recipe.toml", "part/data.csv"):
+    for name in ("part/recipe.toml", "part/data.csv", "part/a=b.toml"):
         (repository / name).write_text("")
     git("add", ".")
     git("commit", "--quiet", "-m", "a recipe")
@@ -157,10 +157,12 @@ def test_a_path_into_the_repository_is_the_revisions_own(repository, monkeypatch
     ignored = f"data.source={repository / 'ignored.csv'}"
     given = ("--recipe", str(part / "recipe.toml"), "--set", f'data.source="{part}/data.csv"')
     other = ("--recipe", str(repository / "new.toml"), "--set", ignored, "--set", "seed=1")
-    for arguments in (given, other):
+    signs = ("--recipe", str(part / "a=b.toml"), "--set", f"data.source={part}/a=b.toml")
+    for arguments in (given, other, signs):
         baseline.build(commit, "student-int8", arguments, lambda line: None, part)
     assert built[0] == ["--recipe", "recipe.toml", "--set", 'data.source="data.csv"']
     assert built[1] == ["--recipe", "../new.toml", "--set", ignored, "--set", "seed=1"]
+    assert built[2] == ["--recipe", "a=b.toml", "--set", "data.source=a=b.toml"]
 
 
 @pytest.mark.parametrize("spec", ["report", "report/report.json", "./report/"])
