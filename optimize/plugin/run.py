@@ -137,11 +137,14 @@ class Judging:
             write_failure(folder, why if self._failure is None else str(self._failure))
 
     def _judge(self, tell: Tell) -> tuple[Kit, Report]:
+        from optimize.judge.baseline import refuse_own_folder
         from optimize.judge.reports.render import clear_report, write_report
 
         run = self._run = self._run or _judged_run(self.config)
         folder = self.config.getoption("out")
         if folder is not None:
+            # Again: where files cannot be collected and a run goes on, nothing was checked before.
+            refuse_own_folder(run.request.baseline, folder)
             clear_report(folder)
         kit, report = run.judge(tell)
         if folder is not None:

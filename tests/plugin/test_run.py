@@ -305,6 +305,13 @@ def test_a_report_is_not_held_against_the_folder_that_it_is_written_to(run, pyte
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert "would replace what it is held against" in result.stderr.str()
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    # Where pytest goes on past a file that it cannot read, nothing is checked before the run.
+    (pytester.path / "benchmarks" / "test_broken.py").write_text("no Python")
+    given = ("--continue-on-collection-errors", "--out=report", "--baseline=report")
+    result = run(*given)
+    assert result.ret == 1
+    assert "would replace what it is held against" in result.stdout.str()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
 
 
 def test_a_candidate_that_is_not_judged_is_not_asked(run, measured):
