@@ -377,13 +377,15 @@ def _why_not(config: dict[str, Any], error: Exception) -> str:
             f"its weights are quantized already (quantization_config: {method}); give the "
             "checkpoint that they were made of"
         )
-    if "size mismatch" in str(error):
+    # transformers 5 keeps the shapes to its own log.
+    if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
         named = config.get("id2label", {})
         labels = f"{len(named)} labels (id2label)" if named else "no labels (id2label)"
         lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        shapes = f" ({lines[0].rstrip('.')})" if lines else ""
         return (
-            f"its weights are of other shapes than its config.json says, which has {labels}: "
-            f"{lines[0]} Correct config.json, or give the checkpoint that it belongs to"
+            f"its weights are of other shapes than its config.json says, which has {labels}"
+            f"{shapes}. Correct config.json, or give the checkpoint that it belongs to"
         )
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
     return f"{kind}{error}"
