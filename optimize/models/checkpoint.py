@@ -9,12 +9,13 @@ import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.bundle.manifest import FileEntry
 from optimize.hub import commit_of
+from optimize.models.loading_faults import config_file, own_code_words, why_not
 from optimize.models.quiet import quiet
 from optimize.problems import SINGLE_LABEL, ProblemType
 
@@ -30,10 +31,6 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 # Heads and poolers, which fine-tuning makes anew.
 NEW_WEIGHTS = ("classifier", "score", "pooler", "pre_classifier", "head", "summary", "logits_proj")
-
-
-# Keys of auto_map that name a model's code; a tokenizer's has a fast file beside it or is refused.
-MODEL_CODE = ("AutoConfig", "AutoModel")
 
 
 class CheckpointError(ValueError):
@@ -321,7 +318,7 @@ def load_config(checkpoint: str, revision: str | None = None) -> Any:
     from transformers import AutoConfig
 
     config = _pretrained(AutoConfig, checkpoint, revision)
-    if own_code := _own_code({"auto_map": getattr(config, "auto_map", None)}):
+    if own_code := own_code_words({"auto_map": getattr(config, "auto_map", None)}):
         raise CheckpointError(f"checkpoint {checkpoint!r} (revision {revision}): {own_code}")
     return config
 
@@ -363,50 +360,5 @@ def _pretrained(loader: Any, checkpoint: str, revision: str | None, **more: Any)
     except Exception as error:  # of safetensors, tokenizers and JSON; they have no common base
         raise CheckpointError(
             f"checkpoint {checkpoint!r} (revision {revision}) cannot be loaded: "
-            f"{_why_not(_config_file(Path(where)), error)}"
+            f"{why_not(config_file(Path(where)), error)}"
         ) from error
-
-
-def _why_not(config: dict[str, Any], error: Exception) -> str:
-    """Why a checkpoint does not load, in words that say what to do where that is known."""
-    if own_code := _own_code(config):
-        return own_code
-    if quantized := config.get("quantization_config"):
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
-        return (
-            f"its weights are quantized already (quantization_config: {method}); give the "
-            "checkpoint that they were made of"
-        )
-    # transformers 5 keeps the shapes to its own log.
-    if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
-        named = config.get("id2label", {})
-        labels = f"{len(named)} labels (id2label)" if named else "no labels (id2label)"
-        lines = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        shapes = f" ({lines[0].rstrip('.')})" if lines else ""
-        return (
-            f"its weights are of other shapes than its config.json says, which has {labels}"
-            f"{shapes}. Correct config.json, or give the checkpoint that it belongs to"
-        )
-    kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-    return f"{kind}{error}"
-
-
-def _config_file(folder: Path) -> dict[str, Any]:
-    """What a local checkpoint's config.json holds; nothing where it cannot be read."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _own_code(config: Mapping[str, Any]) -> str:
-    """Words on the code of its own that a checkpoint's model has, which is never run."""
-    named = config.get("auto_map")
-    if not isinstance(named, dict) or not any(key.startswith(MODEL_CODE) for key in named):
-        return ""
-    return (
-        f"its config.json names code of its own (auto_map: {named}), which is never run here: what "
-        "transformers has under that model_type is another model. Give another checkpoint, or "
-        "delete auto_map where it was trained with transformers' own code"
-    )

@@ -10,7 +10,7 @@ from optimize.data.input_file import InputFiles
 from optimize.data.splits import Splits
 from optimize.models.checkpoint import locate
 from optimize.pipeline.stage import Stage
-from optimize.quantize.adopt import AdoptError
+from optimize.quantize.adopted_answers import AdoptError
 from optimize.settings.recipe import Settings
 from optimize.settings.variants import VariantSettings
 from optimize.workspace import Tell

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import onnx
 
 from optimize.bundle.classifier import Classifier
 from optimize.bundle.folder import MODEL_NAME, TOKENIZER_NAME, BundleError, read_manifest
@@ -32,21 +30,15 @@ from optimize.models.folder import (
     save_torch,
 )
 from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+from optimize.quantize.adopted_answers import AdoptError, check_answers, refuse_probabilities
 
 # What optimum names a model: exported, and then optimized or quantized by it.
 ONNX_NAMES = ("model_quantized.onnx", "model_optimized.onnx", MODEL_NAME)
 COUNTED_BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 # Words of a quantized model's operators.
 INTEGER_OPERATORS = ("Integer", "QAttention", "QLinear", "DequantizeLinear", "MatMulNBits")
-# Operators whose output is no logit.
-PROBABILITIES = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 # Tokenizers that know no limit say a number of this size.
 NO_LIMIT = 10**6
-TRIED_TEXT = "is this a text?"
-
-
-class AdoptError(ValueError):
-    """A model that cannot be taken over; the message gives the fact, the values and the remedy."""
 
 
 def kind_of(folder: Path) -> str:
@@ -116,7 +108,7 @@ def adopt(
             raise AdoptError(
                 f"{said} The labels are those of id2label in {folder / CONFIG_NAME}"
             ) from error
-        _check_answers(folder, classifier)
+        check_answers(folder, classifier)
     return manifest
 
 
@@ -132,25 +124,6 @@ def _shortened(folder: Path, result: Path, manifest: Manifest, max_length: int |
     manifest = msgspec.structs.replace(manifest, max_length=max_length)
     write_json(manifest, result / MANIFEST_NAME)
     return manifest
-
-
-def _check_answers(folder: Path, classifier: Classifier) -> None:
-    """Refuse a model that answers otherwise beside a longer text, where the shorter is padded.
-
-    INT8 answers differ a little there, since all texts of a batch have one scale.
-    """
-    pairs = classifier.manifest.text_pair
-    inputs = [(text, text) if pairs else text for text in (TRIED_TEXT, f"{TRIED_TEXT} " * 3)]
-    alone = np.concatenate([classifier.logits([each]) for each in inputs])
-    gap = float(np.abs(alone - classifier.logits(inputs)).max())
-    spread = float(np.ptp(alone)) + float(np.ptp(alone, axis=0).max())
-    most = 0.5 if classifier.manifest.quantization else 0.01
-    if not gap <= 1e-4 + most * spread:
-        raise AdoptError(
-            f"{folder} answers otherwise in a batch than alone (logits differ by {gap:.2g}): texts "
-            "are padded on the right and masked here, and it reads what is padded, as families "
-            "that pad on the left or read the last token do. Take an encoder"
-        )
 
 
 def _onnx_files(folder: Path) -> list[Path]:
@@ -177,7 +150,7 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair
         facts = read_facts(model.read_bytes())
     except OnnxFileError as error:
         raise AdoptError(f"{model} is not an ONNX model: {error}") from error
-    _refuse_probabilities(model)
+    refuse_probabilities(model)
     integer = any(word in name for name in facts.operators for word in INTEGER_OPERATORS)
     manifest = Manifest(
         format="onnx",
@@ -195,25 +168,6 @@ def _adopt_onnx(folder: Path, result: Path, max_length: int | None, *, text_pair
     )
     write_json(manifest, result / MANIFEST_NAME)
     return manifest
-
-
-def _refuse_probabilities(model: Path) -> None:
-    """Refuse a graph that ends in probabilities: they would be turned into such again.
-
-    Raises:
-        AdoptError: it does.
-    """
-    graph = onnx.load(model, load_external_data=False).graph
-    made_by = {name: node for node in graph.node for name in node.output}
-    for output in graph.output:
-        node = made_by.get(output.name)
-        while node is not None and node.op_type in ("Identity", "Cast"):
-            node = made_by.get(node.input[0])
-        if node is not None and node.op_type in PROBABILITIES:
-            raise AdoptError(
-                f"{model} ends in {node.op_type}, which makes probabilities; logits are needed, of "
-                "which probabilities are made here. Export it without that node"
-            )
 
 
 def _adopt_checkpoint(

@@ -10,7 +10,7 @@ from optimize.judge.duet import duet
 from optimize.judge.kit import KitError, read_kit
 from optimize.judge.request import JudgedRun, Request
 from optimize.pipeline.runner import build
-from optimize.quantize.adopt import AdoptError
+from optimize.quantize.adopted_answers import AdoptError
 from optimize.settings.load import SettingsError
 
 pytestmark = pytest.mark.torch

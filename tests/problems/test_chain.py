@@ -295,7 +295,8 @@ def test_a_manifest_that_contradicts_itself_is_refused(several_kit, tmp_path, ch
 
 
 def test_models_made_elsewhere(several_kit, pair_kit, tmp_path):
-    from optimize.quantize.adopt import AdoptError, adopt, check_labels
+    from optimize.quantize.adopt import adopt, check_labels
+    from optimize.quantize.adopted_answers import AdoptError
 
     for kit, pairs in ((several_kit[0], False), (pair_kit[0], True)):
         source, result = tmp_path / f"source{pairs}", tmp_path / f"result{pairs}"

@@ -10,7 +10,8 @@ from optimize import Classifier
 from optimize.bundle.folder import BundleError
 from optimize.bundle.manifest import Manifest
 from optimize.cli import main
-from optimize.quantize.adopt import AdoptError, adopt, check_labels, kind_of
+from optimize.quantize.adopt import adopt, check_labels, kind_of
+from optimize.quantize.adopted_answers import AdoptError
 
 pytestmark = pytest.mark.torch
 TEXTS = ["please track my order", "refund", "cancel the thing now"]
