@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from optimize.judge.gates.evidence import Evidence, Stored
 from optimize.judge.kit import Examples, Kit, KitError
@@ -53,12 +54,17 @@ class HeldAgainst:
         before = evidence.predictions.get(BASELINE)
         after = evidence.predictions.get(candidate)
         names = kit.label_sets.names
+        texts = evidence.comparable(BASELINE, candidate)
         return BaselineFacts(
             source=self.source,
             kind="bundle" if self.report is None else "report",
             model_sha256=evidence.variants[BASELINE].model_sha256,
             unlike=evidence.stored.unlike if evidence.stored else (),
-            changes=label_changes(before, after, examples, names) if before and after else (),
+            lacks=() if self.report else kit.lacks(BASELINE),
+            shared=len(texts) if evidence.shared is not None else None,
+            changes=label_changes(before, after, examples, names, texts)
+            if before and after
+            else (),
         )
 
 
@@ -80,21 +86,29 @@ def stored_facts(report: Report, candidate: str, kit: Kit, split: str) -> Varian
             f"the baseline's report has no variant {candidate!r} (it has "
             f"{', '.join(report.variants)}); set regression.candidate"
         )
-    if unknown := sorted(set(report.class_names) - set(kit.manifest.labels)):
-        why = f"its report knows the label {unknown[0]!r}, which the kit has not"
-        return facts.model_copy(update={"missing": why})
     ours = (split, kit.manifest.inputs.get("data", ""))
     theirs = (report.split, report.data_digest)
-    if ours == theirs and candidate in report.predictions.get(split, {}):
-        return facts
-    why = f"its report judged other texts ({theirs[0]} of data {theirs[1][:10]}, here {ours[0]}"
-    return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
+    answers = report.predictions.get(split, {}).get(candidate)
+    if ours != theirs or answers is None:
+        why = f"its report judged other texts ({theirs[0]} of data {theirs[1][:10]}, here {ours[0]}"
+        return facts.model_copy(update={"missing": f"{why} of {ours[1][:10]})"})
+    said = set(chain.from_iterable(_names(answers, report)))
+    if unknown := sorted(said - set(kit.manifest.labels)):
+        why = f"its report knows the label {unknown[0]!r}, which the kit has not"
+        return facts.model_copy(update={"missing": why})
+    return facts
 
 
 def as_here(answers: Predictions, report: Report, kit: Kit) -> Predictions:
     """A stored report's answers with this run's ids: a run numbers sets as it meets them."""
-    if report.label_sets is None:
+    if not report.label_names:
         return answers
-    names = report.class_names
-    rows = ([names[label] for label in report.label_sets[each]] for each in answers.labels)
-    return answers.model_copy(update={"labels": kit.label_sets.of_names(rows)})
+    return answers.model_copy(update={"labels": kit.label_sets.of_names(_names(answers, report))})
+
+
+def _names(answers: Predictions, report: Report) -> list[list[str]]:
+    """The labels of each answer by name; none where an older report has no names."""
+    if report.label_sets is not None:
+        names, sets = report.class_names, report.label_sets
+        return [[names[label] for label in sets[each]] for each in answers.labels]
+    return [[report.label_names[each]] for each in answers.labels if report.label_names]

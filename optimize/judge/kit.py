@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -110,12 +111,15 @@ class Kit:
 
     def examples(self, split: str) -> Examples:
         """The texts of ``validation`` or ``test``."""
+        rows = self._rows(split)
+        labels = self.label_sets.of_names(_names_of(row) for row in rows)
+        return Examples(tuple(map(_text_of, rows)), np.array(labels, dtype=np.int64))
+
+    def _rows(self, split: str) -> list[dict[str, Any]]:
         path = self.folder / self.manifest.splits[split]
         # A line ends at \n alone: a text may hold U+2028 and its like.
         lines = path.read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line]
-        labels = self.label_sets.of_names(_names_of(row) for row in rows)
-        return Examples(tuple(map(_text_of, rows)), np.array(labels, dtype=np.int64))
+        return [json.loads(line) for line in lines if line]
 
     @cached_property
     def label_sets(self) -> LabelSets:
@@ -149,33 +153,52 @@ class Kit:
         manifest = checked_manifest(variant, bundle)
         if not own:
             refuse_code(bundle, manifest)
+        if variant == BASELINE:
+            return self._with_baseline(bundle, manifest)
         # The kit may know more labels, which another of its variants brought.
         unknown = set(manifest.labels) - set(self.manifest.labels)
         absent = self._labels_of_texts() - set(manifest.labels)
         if unknown or absent:
-            remedy = "Judge a bundle with a kit built from the same data."
-            if variant == BASELINE:
-                remedy = (
-                    "A change that adds or renames labels cannot be held against what has not got "
-                    "them: judge it without a baseline (in the action, `baseline: none`)."
-                )
             raise KitError(
                 f"{bundle} has {len(manifest.labels)} labels, the kit {len(self.manifest.labels)}"
-                f"; differing: {sorted(unknown | absent)[:5]}. {remedy}"
+                f"; differing: {sorted(unknown | absent)[:5]}. Judge a bundle with a kit built "
+                "from the same data."
             )
         check_problem(bundle, manifest, self.manifest)
         changed = Variant(variant, bundle, manifest)
         return replace(self, variants={**self.variants, variant: changed})
 
-    def _labels_of_texts(self) -> set[str]:
-        """Labels that a text has."""
+    def _with_baseline(self, bundle: Path, manifest: Manifest) -> Kit:
+        """The same kit with what it is held against, which may be from before labels changed.
+
+        It is judged on the texts whose labels it knows, and may answer labels that are no more.
+        """
+        check_problem(bundle, manifest, self.manifest)
+        known, theirs = self.manifest.labels, manifest.labels
         for split in self.manifest.splits:
-            self.examples(split)
-        sets = self.label_sets
-        if sets.members is not None:
-            return {sets.classes[label] for members in sets.members for label in members}
-        ids = {label for split in self.manifest.splits for label in self.examples(split).labels}
-        return {self.manifest.labels[label] for label in ids}
+            if self._labels_of_texts(split).isdisjoint(theirs):
+                raise KitError(
+                    f"{bundle} has none of the labels of the {split} texts ({', '.join(known[:5])} "
+                    f"…), it has {', '.join(theirs[:5])} …: nothing can be compared. Judge without "
+                    "a baseline (in the action, `baseline: none`)."
+                )
+        every = (*known, *(label for label in theirs if label not in known))
+        return replace(
+            self,
+            manifest=msgspec.structs.replace(self.manifest, labels=every),
+            variants={**self.variants, BASELINE: Variant(BASELINE, bundle, manifest)},
+        )
+
+    def lacks(self, variant: str) -> tuple[str, ...]:
+        """Labels that texts have and a variant does not know."""
+        return tuple(
+            sorted(self._labels_of_texts().difference(self.variants[variant].manifest.labels))
+        )
+
+    def _labels_of_texts(self, *splits: str) -> set[str]:
+        """Labels that a text of some splits has, or of all."""
+        every = splits or self.manifest.splits
+        return {name for split in every for row in self._rows(split) for name in _names_of(row)}
 
     def under(self, python: str) -> Kit:
         """The same kit, its ONNX variants run by another interpreter, which needs the base layer.

@@ -7,7 +7,7 @@ compares answers does not know the difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,26 @@ def numbered_as(
             places[name] = len(names)
             names.append(name)
     return tuple(places[report_names[each]] for each in ids)
+
+
+def rows_without(
+    ids: NDArray[np.int64],
+    lacks: Collection[str],
+    classes: Sequence[str],
+    members: Sequence[Sequence[int]] | None,
+) -> NDArray[np.int64]:
+    """Rows of the texts that have none of some labels, ascending.
+
+    Args:
+        ids: true labels, shape (texts,), or sets of them.
+        lacks: names of the labels.
+        classes: class names.
+        members: class ids in each set, where ids are of sets.
+    """
+    bad = {place for place, name in enumerate(classes) if name in lacks}
+    if members is not None:
+        bad = {place for place, labels in enumerate(members) if bad.intersection(labels)}
+    return np.flatnonzero(~np.isin(ids, sorted(bad)))
 
 
 def indicators(

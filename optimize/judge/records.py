@@ -294,12 +294,17 @@ class BaselineFacts(Record):
         model_sha256: digest of its weights.
         unlike: why the times of a stored report cannot be compared with this run's.
         changes: texts whose label changed, worst first.
+        lacks: labels of this run's texts that it does not know. It is held against on the texts
+            that have none of them.
+        shared: how many those are.
     """
 
     source: str
     kind: Literal["bundle", "report"]
     model_sha256: str
     unlike: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    shared: int | None = None
     changes: tuple[LabelChange, ...] = ()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optimize import __version__
 from optimize.bundle.texts import shown
 from optimize.judge.answers import Answers
@@ -16,6 +19,7 @@ from optimize.judge.gates.evidence import Evidence
 from optimize.judge.gates.rules import decide_all, timing_gates
 from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
 from optimize.judge.kit import Examples, Kit, KitError, Variant
+from optimize.judge.label_sets import rows_without
 from optimize.judge.records import (
     BaselineFacts,
     Control,
@@ -115,6 +119,7 @@ class _Run:
         judged = self.examples[self.split]
         self.texts = tuple(map(shown, judged.texts))
         self.distinct = distinct_rows(self.texts, judged.labels)
+        self.shared = self._shared_rows()
         self.answers = Answers(kit, self.variants, self.examples, self.split, tell)
 
     def report(self) -> Report:
@@ -260,7 +265,17 @@ class _Run:
             members=self.kit.label_sets.members,
             classes=len(self.kit.manifest.labels),
             stored=stored,
+            shared=self.shared,
         )
+
+    def _shared_rows(self) -> NDArray[np.int64] | None:
+        """Rows of the judged split whose labels the baseline knows, where it lacks some."""
+        if self.against is None or self.against.report is not None:
+            return None
+        if not (lacks := self.kit.lacks(BASELINE)):
+            return None
+        sets = self.kit.label_sets
+        return rows_without(self.examples[self.split].labels, lacks, sets.classes, sets.members)
 
     def _own_gate_names(self) -> Iterator[str]:
         workloads = tuple(self.settings.judge.workloads)

@@ -279,9 +279,9 @@ def _count(needed: int | None) -> str:
 
 @rule.register
 def _fidelity(gate: FidelityGate, question: Question, seen: Evidence) -> Finding:
-    counts = compare(
-        seen.predictions[gate.reference], seen.predictions[gate.candidate], seen.labels
-    )
+    before, after = seen.predictions[gate.reference], seen.predictions[gate.candidate]
+    texts = seen.comparable(gate.reference, gate.candidate)
+    counts = compare(before, after, seen.labels, texts)
     agreement = 100 * counts.agreeing / counts.examples
     changed = counts.examples - counts.agreeing
     measured = f"{agreement:.2f} % agree"
@@ -295,8 +295,9 @@ def _fidelity(gate: FidelityGate, question: Question, seen: Evidence) -> Finding
 def _labels(gate: LabelsGate, question: Question, seen: Evidence) -> Finding:
     before, after = seen.predictions[gate.reference], seen.predictions[gate.candidate]
     by_batch = [seen.batch_changes.get(name, ()) for name in gate.variants]
-    rows, by_batch_alone = changed_rows(before, after, by_batch)
-    measured = f"{len(rows)} of {len(after.labels)} labels changed"
+    texts = seen.comparable(gate.reference, gate.candidate)
+    rows, by_batch_alone = changed_rows(before, after, by_batch, texts)
+    measured = f"{len(rows)} of {len(texts)} labels changed"
     reason = f"{by_batch_alone} more change by batch alone"
     if rows:
         reason += f"; rows {', '.join(map(str, rows[:SHOWN_ROWS]))}"

@@ -146,10 +146,17 @@ def baseline_words(report: Report) -> str:
         return ""
     lost = sum(change.before == change.truth for change in facts.changes)
     won = sum(change.after == change.truth for change in facts.changes)
+    total = len(report.labels)
+    held = total if facts.shared is None else facts.shared
     words = (
-        f"baseline {facts.source}: {len(facts.changes)} of {len(report.labels)} labels changed, "
+        f"baseline {facts.source}: {len(facts.changes)} of {held} labels changed, "
         f"{lost} of them were right, {won} are now"
     )
+    if facts.lacks:
+        names = ", ".join(facts.lacks[:MOST_LACKED])
+        more = len(facts.lacks) - MOST_LACKED
+        words += f"; it does not know {names}" + (f" and {more} more" if more > 0 else "")
+        words += f", so that {total - held} of {total} texts are not held against it"
     return words + (f"; unlike runs: {'; '.join(facts.unlike)}" if facts.unlike else "")
 
 
@@ -214,6 +221,7 @@ def _control_cell(control: Control) -> str:
 
 
 # What a process may do whose limit on nice is 40; children inherit it.
+MOST_LACKED = 5
 PRIORITY_REMEDY = "to allow it: sudo prlimit --pid $$ --nice=40"
 
 

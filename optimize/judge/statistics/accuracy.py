@@ -148,8 +148,16 @@ def differing(first: Predictions, second: Predictions) -> tuple[int, ...]:
     return tuple(row for row, (one, other) in enumerate(pairs) if one != other)
 
 
+def _counted(rows: Sequence[int], texts: NDArray[np.int64] | None) -> list[int]:
+    counted = None if texts is None else set(texts.tolist())
+    return [row for row in rows if counted is None or row in counted]
+
+
 def changed_rows(
-    before: Predictions, after: Predictions, by_batch: Iterable[Iterable[int]]
+    before: Predictions,
+    after: Predictions,
+    by_batch: Iterable[Iterable[int]],
+    texts: NDArray[np.int64] | None = None,
 ) -> tuple[list[int], int]:
     """The rows whose label changed, and how many more change by their batch alone.
 
@@ -159,39 +167,43 @@ def changed_rows(
         before: answers of one run.
         after: answers of the other to the same texts.
         by_batch: rows whose label changes in batches, by run.
+        texts: the rows that count; all when absent.
     """
     unstable = {row for rows in by_batch for row in rows}
-    every = differing(before, after)
+    every = _counted(differing(before, after), texts)
     rows = [row for row in every if row not in unstable]
     return rows, len(every) - len(rows)
 
 
 def label_changes(
-    before: Predictions, after: Predictions, examples: Examples, names: Sequence[str]
+    before: Predictions,
+    after: Predictions,
+    examples: Examples,
+    names: Sequence[str],
+    texts: NDArray[np.int64] | None = None,
 ) -> tuple[LabelChange, ...]:
     """The texts whose label changed, worst first.
 
     First those that were right, the most confident mistake on top; then those wrong in another
     way; last those that are right now.
+
+    Args:
+        before: answers of one run.
+        after: answers of the other.
+        examples: what both answered.
+        names: of the labels.
+        texts: the rows that count; all when absent.
     """
-    rows = zip(
-        examples.texts,
-        examples.labels.tolist(),
-        zip(before.labels, before.confidences, strict=True),
-        zip(after.labels, after.confidences, strict=True),
-        strict=True,
-    )
     changes = [
         LabelChange(
-            text=shown(text),
-            truth=names[truth],
-            before=names[old],
-            after=names[new],
-            before_confidence=was,
-            after_confidence=now,
+            text=shown(examples.texts[row]),
+            truth=names[examples.labels[row]],
+            before=names[before.labels[row]],
+            after=names[after.labels[row]],
+            before_confidence=before.confidences[row],
+            after_confidence=after.confidences[row],
         )
-        for text, truth, (old, was), (new, now) in rows
-        if old != new
+        for row in _counted(differing(before, after), texts)
     ]
     return tuple(sorted(changes, key=_badness))
 
