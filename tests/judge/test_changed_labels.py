@@ -119,7 +119,7 @@ def test_a_set_of_labels_is_left_out_for_any_of_its_labels():
 
 
 def test_a_stored_report_is_read_by_the_names_of_its_labels(renamed, tiny_kit):
-    held, first = renamed
+    held, _ = renamed
     report, kit = judged(held), read_kit(tiny_kit)
     # It has the name of a label that is no more, which none of its answers says.
     assert stored_facts(report, "student-int8", kit, "test").missing is None
