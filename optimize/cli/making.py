@@ -98,12 +98,17 @@ def _explain(chosen: Settings, arguments: argparse.Namespace) -> int:
     for name in named:
         if name not in stages:
             raise ValueError(f"no stage {name!r}; this recipe has {', '.join(stages)}")
+    told: dict[str, dict[str, list[str]]] = {}
     if arguments.explain is not None:
-        print("\n".join(explanation(stages[arguments.explain])))
+        told["explain"] = {arguments.explain: list(explanation(stages[arguments.explain]))}
     if arguments.why is not None:
         entries = list(StageCache(default_root()).entries())
-        for name in named[-1:] or stages:
-            print("\n".join(difference(stages[name], entries)))
+        asked = named[-1:] or stages
+        told["why"] = {name: difference(stages[name], entries) for name in asked}
+    if arguments.json:
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        print("\n".join(line for by in told.values() for lines in by.values() for line in lines))
     return 0
 
 

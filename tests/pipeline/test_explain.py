@@ -1,5 +1,7 @@
 """Why a stage is built has an answer."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,12 @@ def test_command_explains_without_building(tiny_recipe, tiny_cache, tiny_kit, ca
     assert "teacher: in the cache under this very key, nothing to build" in told
     assert main([*recipe, "--set", "distill.alpha=0.77", "--why", "student"]) == 0
     assert "values.distill.alpha: " in capsys.readouterr().out
+    assert main([*recipe, "--explain", "student", "--why", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "made by optimize.distill" in "\n".join(found["explain"]["student"])
+    assert found["why"]["student"] == [
+        "student: in the cache under this very key, nothing to build"
+    ]
     assert main([*recipe, "--explain", "studnet"]) == 1
     assert "no stage 'studnet'; this recipe has teacher, " in capsys.readouterr().err
 
