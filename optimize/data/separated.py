@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -100,12 +101,13 @@ def _separator_of(text: str, columns: Sequence[str], usual: str) -> str:
 
 
 def header_names(text: str, separator: str) -> list[str]:
-    """The names in the first line, which may be quoted, and then hold the separator."""
+    """The names in the header, which may be quoted, and then hold the separator or end a line."""
     header = re.split(r"\r\n?|\n", text, maxsplit=1)[0]
-    try:
-        return next(csv.reader([header], delimiter=separator, strict=True), [])
-    except csv.Error:
-        return [name.strip(QUOTE) for name in header.split(separator)]
+    for part in (header, text):
+        with contextlib.suppress(csv.Error):
+            rows = csv.reader(io.StringIO(part, newline=""), delimiter=separator, strict=True)
+            return next(rows, [])
+    return [name.strip(QUOTE) for name in header.split(separator)]
 
 
 def _is_quoted(text: str, separator: str) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from optimize.data import load as data
 from optimize.data.faults import MOST_SHOWN
-from optimize.data.separated import DataWarning, read_separated
+from optimize.data.separated import DataWarning, header_names, read_separated
 from optimize.data.splits import DataError
 from optimize.data.tables import READERS, Reading
 from optimize.settings.data import DataSettings
@@ -151,6 +151,20 @@ def test_another_separator_is_seen_in_the_header(tmp_path, separator):
     content = "text;label\nx, and y;a\nz;b\n".replace(";", separator)
     rows = table(written(tmp_path, "t.csv", content), "csv")
     assert [text for _, text, _ in rows] == ["x, and y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('"text of\nthe user",label\nx,a\n', ["text of\nthe user", "label"]),
+        ('"a, b",label\nx,a\n', ["a, b", "label"]),
+        ('"open,label\nx,a\n', ["open", "label"]),
+        ("\n", []),
+        ("", []),
+    ],
+)
+def test_a_name_in_the_header_may_end_a_line(text, names):
+    assert header_names(text, ",") == names
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
