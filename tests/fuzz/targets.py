@@ -153,7 +153,7 @@ def worker(content: bytes, folder: Path) -> bool:
     spec = WorkerSpec("fuzzed", folder, 1, ("cat", str(path)))
     try:
         with WorkerProcess(spec, "text") as process:
-            process.ask("block", name="w", offset=0, calls=1)
+            process.ask("block", name="w", offset=0, rows=1, calls=1)
     except WorkerError:
         return False
     return True

@@ -3,7 +3,7 @@
 Runs under any interpreter that has the base layer
 (``python -m optimize.judge.workers.worker``). torch is imported only to load a PyTorch variant.
 
-Protocol 1. First line in: ``folder``, ``threads``, ``text``. The child loads the model, answers
+Protocol 2. First line in: ``folder``, ``threads``, ``text``. The child loads the model, answers
 that text and reports ``ready``. Then one answer a request: ``workload``, ``warm``, ``block``,
 ``predict``, ``memory``. An answer with ``error`` ends the child.
 """
@@ -31,7 +31,7 @@ from optimize.bundle.manifest import Manifest
 from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
 
-PROTOCOL = 1
+PROTOCOL = 2
 # Libraries whose versions a verdict may hang on.
 ABOUT = ("onnxruntime", "tokenizers", "numpy", "torch", "transformers", "sklearn", "scipy")
 # Calls before the first block: so many at least, and this share of the time that they may take.
@@ -111,22 +111,22 @@ class Worker:
         durations: list[int] = []
         started = time.perf_counter()
         while not _warmed(durations, time.perf_counter() - started, seconds):
-            durations += self._timed(name, len(durations), 1)
+            durations += self._timed(name, len(durations), 1, 1)
         later = durations[len(durations) // 2 :]
         return {"mean_s": sum(later) / len(later) / 1e9}
 
-    def _block(self, name: str, offset: int, calls: int) -> dict[str, Any]:
+    def _block(self, name: str, offset: int, rows: int, calls: int) -> dict[str, Any]:
         """Durations of so many calls in nanoseconds; no garbage is collected in between.
 
-        Also the seconds that the threads waited for a core, which others had, and those that they
-        ran.
+        The calls go round so many rows of the workload, from the offset on. Also the seconds that
+        the threads waited for a core, which others had, and those that they ran.
         """
         gc.collect()
         gc.disable()
         waited, ran = run_queue_wait_s(), time.process_time()
         try:
             return {
-                "ns": self._timed(name, offset, calls),
+                "ns": self._timed(name, offset, rows, calls),
                 # A thread that has waited may end meanwhile, and its waits with it.
                 "waited_s": max(0.0, run_queue_wait_s() - waited),
                 "ran_s": time.process_time() - ran,
@@ -134,11 +134,11 @@ class Worker:
         finally:
             gc.enable()
 
-    def _timed(self, name: str, offset: int, calls: int) -> list[int]:
+    def _timed(self, name: str, offset: int, rows: int, calls: int) -> list[int]:
         batches = self._workloads[name]
         durations = []
-        for call in range(offset, offset + calls):
-            batch = batches[call % len(batches)]
+        for call in range(calls):
+            batch = batches[(offset + call % rows) % len(batches)]
             start = time.perf_counter_ns()
             self._model.predict_proba(batch, batch_size=len(batch))
             durations.append(time.perf_counter_ns() - start)

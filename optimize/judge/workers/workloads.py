@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
+from optimize.bundle.texts import evenly
 from optimize.settings.judging import Workload
 
 Batches = list[list[str]]
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[str]]:
@@ -30,21 +33,33 @@ def balanced_orders(names: Sequence[str], rng: random.Random) -> Iterator[list[s
 
 
 def workload_batches(texts: Sequence[str], workload: Workload, seed: int = 0) -> Batches:
-    """The texts of a workload, call by call.
+    """The texts of a workload, call by call, long and short ones by turns.
 
     Args:
         texts: the judged split.
         workload: its batch size, and the quantiles of length between which the texts lie.
-        seed: of their order.
+        seed: of what comes together in a batch.
     """
     by_length = sorted(texts, key=lambda text: (len(text), text))
     low, high = (round(quantile * len(by_length)) for quantile in workload.quantiles)
     pool = by_length[min(low, len(by_length) - 1) : max(high, low + 1)]
     wanted = max(workload.texts, 4 * workload.batch_size)
-    stride = max(1, len(pool) // wanted)
-    chosen = pool[::stride][:wanted]
+    chosen = evenly(pool, wanted)
     random.Random(seed).shuffle(chosen)
     while len(chosen) < workload.batch_size:
         chosen += chosen
     size = workload.batch_size
-    return [chosen[start : start + size] for start in range(0, len(chosen) - size + 1, size)]
+    batches = [chosen[start : start + size] for start in range(0, len(chosen) - size + 1, size)]
+    return spread(sorted(batches, key=lambda batch: (max(map(len, batch)), batch)))
+
+
+def spread(batches: Batches) -> Batches:
+    """Sorted batches in an order of which every few that follow each other span all of them.
+
+    Place k gets the rank of the fraction of k times the golden ratio, whose points lie evenly at
+    any length (the three-gap theorem). So the few texts of a block, or of a replicate, are neither
+    the short ones nor the long ones of the workload.
+    """
+    fractions = [place * GOLDEN % 1 for place in range(len(batches))]
+    ranks = {fraction: rank for rank, fraction in enumerate(sorted(fractions))}
+    return [batches[ranks[fraction]] for fraction in fractions]

@@ -12,6 +12,7 @@ from optimize.judge.answers import predict
 from optimize.judge.kit import read_kit
 from optimize.judge.workers import process
 from optimize.judge.workers.process import WorkerError, WorkerProcess, WorkerSpec
+from optimize.judge.workers.worker import PROTOCOL
 
 TEXTS = ["please track my order", "refund", "cancel the thing now"]
 
@@ -29,7 +30,7 @@ def started(folder, code=None, threads=1):
 def test_worker_answers_as_the_model(tiny_kit, variant):
     with started(tiny_kit / variant) as worker:
         answers = predict(worker, TEXTS, 1)
-        assert worker.about["protocol"] == 1
+        assert worker.about["protocol"] == PROTOCOL
         assert worker.ask("memory")["peak_rss_bytes"] > 10 << 20
         assert ("torch" in worker.about) == (variant == "student-torch")
     reference = Classifier(tiny_kit / variant.replace("torch", "onnx"), threads=1)
@@ -42,7 +43,7 @@ def test_a_block_has_a_duration_for_each_call(tiny_kit):
     with started(tiny_kit / "student-int8") as worker:
         worker.ask("workload", name="w", batches=[[TEXTS[0]], [TEXTS[1]]])
         assert worker.ask("warm", name="w", seconds=0.01)["mean_s"] > 0
-        taken = worker.ask("block", name="w", offset=1, calls=5)["ns"]
+        taken = worker.ask("block", name="w", offset=1, rows=2, calls=5)["ns"]
     assert len(taken) == 5
     assert all(duration > 0 for duration in taken)
 

@@ -6,9 +6,11 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from optimize.judge.workers import blocks, timing
@@ -20,7 +22,7 @@ from optimize.judge.workers.timing import (
     Undecided,
     measure,
 )
-from optimize.judge.workers.workloads import balanced_orders, workload_batches
+from optimize.judge.workers.workloads import balanced_orders, spread, workload_batches
 from optimize.settings.judging import Workload
 
 
@@ -52,11 +54,110 @@ def test_a_workload_has_whole_batches_of_its_texts(texts, batch_size, quantiles)
     assert batches == workload_batches(texts, workload)
 
 
+@given(st.integers(1, 700), st.sampled_from([1, 32]))
+def test_the_texts_span_their_quantiles(count, batch_size):
+    """The longest ones too, which set a batch's padding."""
+    assume(batch_size == 1 or count >= 128)  # else a last batch may not be whole
+    texts = ["x" * length for length in range(1, count + 1)]
+    batches = workload_batches(texts, Workload(batch_size=batch_size, texts=64))
+    chosen = {len(text) for batch in batches for text in batch}
+    assert min(chosen) <= 1 + count / 16
+    assert max(chosen) >= count * 15 / 16 - 2
+
+
 def test_longer_quantiles_have_longer_texts():
     texts = ["x" * length for length in range(1, 101)]
     short = workload_batches(texts, Workload(quantiles=(0.0, 0.1)))
     long = workload_batches(texts, Workload(quantiles=(0.9, 1.0)))
     assert max(len(batch[0]) for batch in short) < min(len(batch[0]) for batch in long)
+
+
+@given(st.integers(1, 64), st.integers(1, 12))
+def test_a_few_rows_in_a_row_span_all_lengths(count, few):
+    batches = [[str(place)] for place in range(count)]
+    order = spread(batches)
+    assert sorted(order) == sorted(batches)
+    ranks = [int(batch[0]) for batch in order]
+    gaps = [
+        gap
+        for start in range(count - few)
+        for low, high in pairwise(sorted({-1, *ranks[start : start + few], count}))
+        for gap in [high - low]
+    ]
+    # Points of the golden ratio leave no gap above 1 + φ times an even one.
+    assert all(gap <= 2.7 * count / few + 1 for gap in gaps)
+
+
+class Paced:
+    """A worker whose calls take what their texts' lengths say, times its folder's name."""
+
+    def __init__(self, spec, text):
+        self.spec, self.startup_s, self.about, self.batches = spec, 0.1, {}, []
+        self.pace = float(spec.folder.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def settle(self):
+        return None
+
+    def _ns(self, row):
+        return self.pace * (20 + len(self.batches[row % len(self.batches)][0])) * 1e4
+
+    def ask(self, what, **given):
+        if what == "workload":
+            self.batches = given["batches"]
+        if what == "warm":
+            return {"mean_s": sum(map(self._ns, range(3))) / 3e9}
+        if what == "block":
+            rows = [given["offset"] + call % given["rows"] for call in range(given["calls"])]
+            return {"ns": list(map(self._ns, rows)), "waited_s": 0.0, "ran_s": 0.0}
+        return {"peak_rss_bytes": 1}
+
+
+@given(
+    st.lists(st.integers(1, 400), min_size=4, max_size=80),
+    st.lists(st.floats(0.2, 90), min_size=2, max_size=4),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_texts_of_a_workload_are_no_part_of_a_ratio(lengths, paces):
+    """Whatever number of calls fits into a block: each pair of blocks is of the same texts."""
+    batches = {"long": workload_batches(["x" * length for length in lengths], Workload())}
+    chosen = [WorkerSpec(f"v{place}", Path(str(pace)), 1) for place, pace in enumerate(paces)]
+    chosen.append(WorkerSpec(CONTROL, chosen[0].folder, 1, repeats="v0"))
+    plan = Plan(looks=(3,), blocks=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "WorkerProcess", Paced)
+        patch.setattr(timing, "neighbours", lambda: 0)
+        found = measure(chosen, batches, plan, lambda t: OPEN, lambda line: None, lambda all_: None)
+    first = found.series["long"]["v0"]
+    for place, pace in enumerate(paces):
+        series = found.series["long"][f"v{place}"]
+        for ours, theirs in zip(series.blocks_s, first.blocks_s, strict=True):
+            assert np.array(ours) / np.array(theirs) == pytest.approx(pace / paces[0], rel=1e-6)
+
+
+def test_every_text_of_a_workload_is_timed_in_the_end():
+    asked = []
+
+    class Listening(Paced):
+        def ask(self, what, **given):
+            if what == "block":
+                asked.append((given["offset"] % 16, given["rows"]))
+            return super().ask(what, **given)
+
+    batches = {"long": workload_batches(["x" * length for length in range(1, 17)], Workload())}
+    slow = [WorkerSpec("slow", Path("100"), 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "WorkerProcess", Listening)
+        patch.setattr(timing, "neighbours", lambda: 0)
+        plan = Plan(looks=(2,), blocks=8)
+        measure(slow, batches, plan, lambda t: OPEN, lambda line: None, lambda all_: None)
+    assert {rows for _, rows in asked} == {1}
+    assert {offset for offset, _ in asked} == set(range(16))
 
 
 def specs(kit, *names):
