@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from optimize.judge.kit import Examples, Kit, Variant
@@ -12,7 +13,9 @@ from optimize.judge.workers.timing import CONTROL, Workers
 from optimize.workspace import Progress, Tell
 
 EVALUATION_BATCH = 32
-AT_ONCE = 2048  # texts of a request
+# A request has a deadline: so many texts at most, and fewer where they take longer than this.
+AT_ONCE = 2048
+SHORT_S, LONG_S = 10.0, 60.0
 Answer = int | Sequence[int]
 Named = Callable[[Sequence[Answer]], tuple[int, ...]]
 
@@ -33,10 +36,17 @@ def predict(
     """
     given: list[Answer] = []
     confidences: list[float] = []
-    # A request has a deadline, and a split may have any number of texts.
-    for start in range(0, len(texts), AT_ONCE):
-        part = list(texts[start : start + AT_ONCE])
+    done, size = 0, EVALUATION_BATCH
+    while done < len(texts):
+        started = time.monotonic()
+        part = list(texts[done : done + size])
         answer = worker.ask("predict", texts=part, batch_size=batch_size)
+        done += len(part)
+        lasted = time.monotonic() - started
+        if lasted < SHORT_S:
+            size = min(2 * size, AT_ONCE)
+        elif lasted > LONG_S:
+            size = max(size // 2, EVALUATION_BATCH)  # whole batches still
         if not answer["finite"]:
             raise WorkerError(
                 f"worker {worker.spec.name} answered a probability that is not finite; the model "

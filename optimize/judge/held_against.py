@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from optimize.judge.gates.evidence import Evidence, Stored
 from optimize.judge.kit import Examples, Kit, KitError
@@ -17,6 +19,10 @@ from optimize.judge.records import (
 )
 from optimize.judge.statistics.accuracy import label_changes
 from optimize.settings.gates import BASELINE
+from optimize.settings.recipe import Settings
+
+# Of a workload, and of a variant made elsewhere.
+TIMED = {"batch_size", "quantiles", "texts", "max_length"}
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,14 @@ class HeldAgainst:
     source: str
     report: Report | None = None
 
-    def stored(self, fingerprint: Fingerprint, mode: Mode) -> Stored | None:
+    def stored(self, fingerprint: Fingerprint, mode: Mode, settings: Settings) -> Stored | None:
         """The stored report, and what is not as in this run; ``None`` where there is none."""
         if self.report is None:
             return None
         unlike = fingerprint.differences(self.report.fingerprint)
         if self.report.mode != mode:
             unlike.append(f"mode: {self.report.mode} → {mode}")
+        unlike += _unlike_settings(self.report.settings, settings.model_dump(mode="json"))
         return Stored(self.report, tuple(unlike))
 
     def facts(
@@ -66,6 +73,19 @@ class HeldAgainst:
             if before and after
             else (),
         )
+
+
+def _unlike_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that change what is timed under a name that stays."""
+    for table, places in {
+        "judge.workloads": (theirs["judge"].get("workloads"), ours["judge"]["workloads"]),
+        "variants": (theirs.get("variants"), ours["variants"]),
+    }.items():
+        before, now = ({} if place is None else place for place in places)
+        for name in before.keys() & now.keys():
+            for key in sorted(before[name].keys() & now[name].keys() & TIMED):
+                if before[name][key] != now[name][key]:
+                    yield f"{table}.{name}.{key}: {before[name][key]} → {now[name][key]}"
 
 
 def stored_facts(report: Report, candidate: str, kit: Kit, split: str) -> VariantFacts:

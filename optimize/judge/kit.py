@@ -112,7 +112,7 @@ class Kit:
     def examples(self, split: str) -> Examples:
         """The texts of ``validation`` or ``test``."""
         rows = self._rows(split)
-        labels = self.label_sets.of_names(_names_of(row) for row in rows)
+        labels = self.label_sets.of_names(map(_names_of, rows))
         return Examples(tuple(map(_text_of, rows)), np.array(labels, dtype=np.int64))
 
     def _rows(self, split: str) -> list[dict[str, Any]]:
@@ -174,15 +174,15 @@ class Kit:
         It is judged on the texts whose labels it knows, and may answer labels that are no more.
         """
         check_problem(bundle, manifest, self.manifest)
-        known, theirs = self.manifest.labels, manifest.labels
+        known, theirs = self.manifest.labels, set(manifest.labels)
         for split in self.manifest.splits:
-            if self._labels_of_texts(split).isdisjoint(theirs):
+            if not any(names and theirs.issuperset(names) for names in self._names(split)):
                 raise KitError(
-                    f"{bundle} has none of the labels of the {split} texts ({', '.join(known[:5])} "
-                    f"…), it has {', '.join(theirs[:5])} …: nothing can be compared. Judge without "
-                    "a baseline (in the action, `baseline: none`)."
+                    f"{bundle} knows the labels of none of the {split} texts (they have "
+                    f"{', '.join(known[:5])} …, it {', '.join(manifest.labels[:5])} …): nothing "
+                    "can be compared. Judge without a baseline (in the action, `baseline: none`)."
                 )
-        every = (*known, *(label for label in theirs if label not in known))
+        every = (*known, *(label for label in manifest.labels if label not in known))
         return replace(
             self,
             manifest=msgspec.structs.replace(self.manifest, labels=every),
@@ -198,7 +198,11 @@ class Kit:
     def _labels_of_texts(self, *splits: str) -> set[str]:
         """Labels that a text of some splits has, or of all."""
         every = splits or self.manifest.splits
-        return {name for split in every for row in self._rows(split) for name in _names_of(row)}
+        return {name for split in every for names in self._names(split) for name in names}
+
+    def _names(self, split: str) -> list[list[str]]:
+        """The labels of each text."""
+        return [_names_of(row) for row in self._rows(split)]
 
     def under(self, python: str) -> Kit:
         """The same kit, its ONNX variants run by another interpreter, which needs the base layer.

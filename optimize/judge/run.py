@@ -16,6 +16,7 @@ from optimize.judge.checks import check_kit
 from optimize.judge.gates.comparisons import compare_all
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Evidence
+from optimize.judge.gates.regression import has_too_few
 from optimize.judge.gates.rules import decide_all, timing_gates
 from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
 from optimize.judge.kit import Examples, Kit, KitError, Variant
@@ -109,6 +110,13 @@ class _Run:
         self.kit, self.settings, self.source = kit, settings, source
         self.mode, self.tell, self.against = mode, tell, against
         self.threads = settings.judge.threads or available_cores()
+        if self.threads > available_cores():
+            # PyTorch would take them all and wait for itself, ONNX Runtime is cut to the cores.
+            tell(
+                f"judge.threads is {self.threads}, and this process may use {available_cores()} "
+                f"cores: each worker has {available_cores()} threads"
+            )
+            self.threads = available_cores()
         self.variants: dict[str, Variant] = {
             name: kit.variants[name] for name in settings.judged_variants if name in kit.variants
         }
@@ -223,8 +231,11 @@ class _Run:
         gates = self.settings.active_gates
         seen = self._evidence(timing)
         results = decide_all(gates, seen, tuple(self.settings.judge.workloads))
-        # Another machine's times decide nothing, however often these are measured.
-        never = seen.stored is not None and seen.stored.unlike
+        # Another machine's times decide nothing, however often these are measured; nor do few.
+        timed = timing_gates(gates, tuple(self.settings.judge.workloads))
+        never = seen.stored is not None and (
+            bool(seen.stored.unlike) or has_too_few(seen.stored, timed)
+        )
         open_ = [
             result
             for result in results
@@ -244,7 +255,9 @@ class _Run:
         variants = {name: variant.facts for name, variant in self.variants.items()}
         predictions = dict(self.answers.predictions.get(self.split, {}))
         held = self.against
-        stored = None if held is None else held.stored(self._fingerprint(), self.mode)
+        stored = (
+            None if held is None else held.stored(self._fingerprint(), self.mode, self.settings)
+        )
         if stored is not None:
             candidate = self.settings.regression.candidate
             variants[BASELINE] = stored_facts(stored.report, candidate, self.kit, self.split)

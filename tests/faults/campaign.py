@@ -334,7 +334,7 @@ BABBLE = {
     "an exit": "raise SystemExit(3)",
     "no JSON": "print('Segmentation fault', flush=True)",
     "brackets": "print('[' * 100_000, flush=True)",
-    "an answer to something else": 'print(\'{"protocol": 1, "mean_s": 1}\', flush=True)',
+    "an answer to something else": 'print(\'{"protocol": 2, "mean_s": 1}\', flush=True)',
     "no end": "import sys\nwhile True: sys.stdout.write('x' * 4096)",
     "another protocol": "print('{\"protocol\": 99}', flush=True)",
     "a stop": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from optimize import settings
 from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
-from optimize.judge.kit import KitError, read_kit
+from optimize.judge.kit import Kit, KitError, read_kit
 from optimize.judge.label_sets import rows_without
 from optimize.judge.reports.tables import baseline_words
 from optimize.judge.run import judge
@@ -102,6 +103,21 @@ def test_without_a_shared_label_there_is_nothing_to_compare(tiny_kit, tmp_path):
     names = {name: f"old {name}" for name in kit.manifest.labels}
     with pytest.raises(KitError, match="nothing can be compared"):
         kit.with_bundle(before(kit, tmp_path / "before", names), "baseline")
+
+
+def test_a_label_that_every_text_gained_leaves_nothing_to_compare(tmp_path):
+    """Each text has labels that both know, and none has only such."""
+    manifest = SimpleNamespace(
+        labels=("new", "old"), splits={"test": "t.jsonl"}, problem_type="multi_label_classification"
+    )
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "labels": ["new", "old"]}\n')
+    kit = Kit(tmp_path, manifest, {})
+    before = SimpleNamespace(
+        labels=("old", "older"), problem_type=manifest.problem_type, text_pair=False
+    )
+    manifest.text_pair = False
+    with pytest.raises(KitError, match="knows the labels of none of the test texts"):
+        kit._with_baseline(tmp_path, before)
 
 
 def test_only_a_baseline_may_know_other_labels(tiny_kit, tmp_path):

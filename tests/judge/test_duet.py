@@ -78,7 +78,7 @@ def test_other_interpreter_loads_its_own_libraries_and_our_code(tiny_kit, other_
     """Beside an installed package lie the libraries of this interpreter: none of them is lent."""
     ask = (
         "import json, os, sys, optimize; sys.stdin.readline(); "
-        "print(json.dumps({'protocol': 1, 'path': os.environ.get('PYTHONPATH'), "
+        "print(json.dumps({'protocol': 2, 'path': os.environ.get('PYTHONPATH'), "
         "'ours': optimize.__file__, 'searched': sys.path}), flush=True); sys.stdin.readline()"
     )
     command = (other_python, "-c", f"{BORROW}\n{ask}")
@@ -160,7 +160,7 @@ def test_worker_of_another_protocol_is_refused(tiny_kit):
 
     code = "import sys; sys.stdin.readline(); print('{\"protocol\": 99}', flush=True)"
     spec = WorkerSpec("w", tiny_kit / "student-int8", 1, (sys.executable, "-c", code))
-    with pytest.raises(WorkerError, match="speaks protocol 99, this judge 1"):
+    with pytest.raises(WorkerError, match="speaks protocol 99, this judge 2"):
         WorkerProcess(spec, "text")
 
 

@@ -58,7 +58,7 @@ def wrong(self, texts, batch_size):
 worker.Worker._predict = wrong
 """
 NAN_TIME = """
-worker.Worker._block = lambda self, name, offset, calls: {"ns": [float("nan")] * calls}
+worker.Worker._block = lambda self, name, offset, rows, calls: {"ns": [float("nan")] * calls}
 """
 
 

@@ -42,6 +42,18 @@ def test_a_control_starts_as_its_twin_does(tiny_kit):
     assert crowd(tiny_kit, judge=repeated) == {"teacher-torch", "student-torch", CONTROL}
 
 
+def test_no_worker_has_more_threads_than_there_are_cores(tiny_kit, monkeypatch):
+    """PyTorch would take all that it is given, and be held against ONNX Runtime on the cores."""
+    monkeypatch.setattr("optimize.judge.run.available_cores", lambda: 2)
+    judge, told = {"variants": VARIANTS}, []
+    for threads, (used, lines) in {8: (2, 1), 1: (1, 0), 0: (2, 0)}.items():
+        chosen = parse({"judge": judge | {"threads": threads}}, "test")
+        run = _Run(read_kit(tiny_kit), chosen, "t", "full", told.append, None)
+        assert {spec.threads for spec in run._specs()} == {used}
+        assert len(told) == lines
+        told.clear()
+
+
 @pytest.mark.parametrize("unlike", [(), ("cpu: a → b",)])
 def test_times_of_another_machine_are_not_measured_for(tiny_kit, unlike, monkeypatch):
     """Only what further replicates can decide keeps a run going."""

@@ -26,6 +26,7 @@ from optimize.judge.gates.evidence import Evidence, Stored
 from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
 from optimize.judge.records import Control, Mode, Report, Series, Timing
 from optimize.judge.statistics.sequential import (
+    UNBOUNDED,
     UNDEFINED,
     Interval,
     decide,
@@ -43,6 +44,8 @@ REASONS = {
     "fail": "the whole interval is below the limit",
     "inconclusive": "the limit is within the interval",
 }
+TOO_FEW = "the baseline has too few replicates for {gates} gates on time; no more of this run help"
+SAVE_ANEW = "save a baseline of several runs: `optimize baseline save --runs 5`"
 PAIR_THEM = "give the baseline as a bundle or git:REV: then both are timed in one run"
 
 
@@ -115,6 +118,9 @@ def stored_speed_rule(gate: SpeedupGate, question: Question, seen: Evidence) -> 
     finding = _relative(
         change, interval, max(now.sd_log, then.sd_log), math.log(question.limit), stored, controls
     )
+    if not stored.unlike and has_too_few(stored, question.timing_gates):
+        reason = TOO_FEW.format(gates=question.timing_gates)
+        return replace(finding, reason=reason, remedy=SAVE_ANEW)
     return replace(finding, reason=finding.reason + told)
 
 
@@ -176,6 +182,8 @@ def growth_rule(gate: GrowthGate, question: Question, seen: Evidence) -> Finding
     count = len(_quantity(gate, seen.timing)[gate.candidate])
     remedy = MORE_REPLICATES if verdict == "inconclusive" else None
     reason = f"{count} fresh processes of each"
+    if gate.quantity == "startup" and has_too_few(seen.stored, question.timing_gates):
+        reason, remedy = TOO_FEW.format(gates=question.timing_gates), SAVE_ANEW
     value = growth if math.isfinite(growth) else None
     return Finding(verdict, measured, reason, value, remedy=remedy)
 
@@ -184,16 +192,34 @@ def _growth(gate: GrowthGate, seen: Evidence, timed: int) -> tuple[float, Interv
     """Estimate and interval of log(baseline / candidate): below zero, it has grown."""
     ours = np.log(_quantity(gate, seen.timing)[gate.candidate])
     if seen.stored is not None:
-        before = np.log(_quantity(gate, seen.stored.report.timing)[gate.candidate])
+        report = seen.stored.report
+        runs = (report.timing, *report.runs)
+        before = np.log([each for run in runs for each in _quantity(gate, run)[gate.candidate]])
+        estimate = float(np.median(before) - np.median(ours))
+        if gate.quantity == "memory":
+            return estimate, Interval(estimate, estimate)
         now = centre(list(-ours), seen.mode, timed)
-        then = centre(list(-before), seen.stored.report.mode, timed)
-        return float(np.median(before) - np.median(ours)), relative_interval(now, then)
+        then = centre(list(-before), report.mode, timed)
+        return estimate, relative_interval(now, then)
     figures = np.log(_quantity(gate, seen.timing)[gate.reference]) - ours
     estimate = float(np.median(figures))
     if gate.quantity == "memory":
         # A process's peak hardly varies: medians decide, as in the memory gate.
         return estimate, Interval(estimate, estimate)
     return estimate, centre(list(figures), seen.mode, timed)
+
+
+def has_too_few(stored: Stored | None, timed: int) -> bool:
+    """Whether no number of replicates of this run could decide against a stored one.
+
+    Args:
+        stored: the baseline's report, if it is one.
+        timed: gates on time that share the error rate.
+    """
+    if stored is None or stored.report.mode == "quick" or stored.report.runs:
+        return False
+    replicates = [0.0] * stored.report.timing.replicates
+    return bool(replicates) and signed_rank_interval(replicates, look_level(timed)) == UNBOUNDED
 
 
 def _quantity(gate: GrowthGate, timing: Timing) -> Mapping[str, Sequence[float]]:

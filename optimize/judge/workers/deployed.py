@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from optimize.judge.kit import Variant
 from optimize.judge.workers.process import BORROW, WorkerError, child_environment
 
-TIMEOUT_S = 900.0
+# Beside the start, and of each text: a long one on a slow core.
+TIMEOUT_S, TEXT_TIMEOUT_S = 900.0, 2.0
 SCRIPT = """
 import json, sys
 from optimize import Classifier
@@ -35,6 +36,7 @@ def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]
         WorkerError: the process failed; with what it wrote to standard error.
     """
     python = variant.python or sys.executable
+    timeout_s = TIMEOUT_S + TEXT_TIMEOUT_S * len(texts)
     try:
         done = subprocess.run(
             [python, "-c", f"{BORROW}\n{SCRIPT}", str(variant.folder.resolve()), str(threads)],
@@ -43,11 +45,11 @@ def labels_of(variant: Variant, texts: Sequence[str], threads: int) -> list[str]
             capture_output=True,
             text=True,
             check=False,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as error:
         raise WorkerError(
-            f"{variant.name} under {python} did not answer {len(texts):,} texts in {TIMEOUT_S:g} s"
+            f"{variant.name} under {python} did not answer {len(texts):,} texts in {timeout_s:g} s"
         ) from error
     if done.returncode:
         raise WorkerError(f"{variant.name} under {python} failed: {done.stderr.strip()[-2000:]}")

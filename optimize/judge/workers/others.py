@@ -125,8 +125,11 @@ class PythonClassifier:
                     "have several labels, give probabilities from 0 to 1"
                 )
             return np.asarray(scores, dtype=np.float32)
-        are_probabilities = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
-        return scores if are_probabilities else softmax(scores)
+        sums = scores.sum(axis=1, keepdims=True)
+        if (scores >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+            rounded: Logits = scores / sums
+            return rounded.clip(max=1.0)
+        return softmax(scores)
 
     def _of_labels(self, answer: Any) -> Logits:
         """Where a text may have several labels: those that were answered, all for sure."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from optimize.judge.workers.answers import fault_of
 from optimize.judge.workers.lines import Deadline, Lines, LinesError
 from optimize.judge.workers.worker import PROTOCOL
 from optimize.machine import is_asleep
+from optimize.memory import remedy
 
 PACKAGE = Path(__file__).resolve().parents[2]
 WORKER_MODULE = "optimize.judge.workers.worker"
@@ -28,6 +30,8 @@ LARGEST_ANSWER = 1 << 28
 SHOWN_BYTES = 80
 # How long to wait for a worker's threads to sleep, and how often to look.
 SETTLE_S = 1.0
+# A child that ended is waited for so long, to tell how; and what the kernel does to a greedy one.
+END_S, KILLED = 1.0, -9
 SETTLE_STEP_S = 0.0005
 # Python code that makes the package of this folder importable, and nothing that lies beside it.
 BORROW = f"""
@@ -160,7 +164,7 @@ class WorkerProcess:
             self._lines.send(json.dumps(request).encode() + b"\n", deadline)
             line = self._lines.read(deadline, LARGEST_ANSWER)
         except LinesError as error:
-            raise self._failed(str(error)) from None
+            raise self._failed(f"{error}{self._end()}") from None
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -170,6 +174,15 @@ class WorkerProcess:
         if "error" in answer:
             raise self._failed(str(answer["error"]))
         return answer
+
+    def _end(self) -> str:
+        """How the child ended, if it has."""
+        with suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(END_S)
+            if code == KILLED:
+                return f" (killed by signal {-code}, as where memory runs out: {remedy('')})"
+            return f" ({f'killed by signal {-code}' if code < 0 else f'exit code {code}'})"
+        return ""
 
     def _failed(self, why: str) -> WorkerError:
         self._errors.seek(0)

@@ -1,5 +1,6 @@
 """Against a baseline: paired or stored, alike or not, and what must never pass."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,17 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from two_runs import (
+    SETTINGS,
     alike,
     evidence,
     facts,
     report,
     results,
     series,
+    timing,
 )
 
 from optimize.judge.gates.control import control_of
 from optimize.judge.gates.evidence import Stored
-from optimize.judge.gates.regression import relative_interval, unchanged_variant
+from optimize.judge.gates.regression import has_too_few, relative_interval, unchanged_variant
+from optimize.judge.gates.rules import decide_all
+from optimize.judge.held_against import HeldAgainst
 from optimize.judge.kit import Examples
 from optimize.judge.records import Predictions, Series
 from optimize.judge.statistics.accuracy import label_changes
@@ -69,6 +74,55 @@ def test_without_an_unchanged_yardstick_time_is_not_decided():
     seen = evidence(stored=alike())
     assert unchanged_variant(seen, report(variants=other), "typical", "student-int8") is None
     assert unchanged_variant(seen, report(), "typical", "student-int8") == "teacher-onnx"
+
+
+def many(gates):
+    """Settings of so many gates on time, a stored baseline's three included."""
+    speed = {"kind": "speedup", "reference": "teacher-onnx", "min_ratio": 1.1}
+    own = {f"speed-{number}": speed for number in range(gates - 2)}
+    return parse({"judge": SETTINGS.judge.model_dump(mode="json"), "gates": own}, "many")
+
+
+def test_a_stored_run_of_too_few_replicates_says_so_and_is_not_waited_for():
+    """Twelve replicates reach the level of 13 gates on time, and never that of 14."""
+    for gates, enough in ((13, True), (14, False)):
+        held = against_baseline(many(gates), stored=True)
+        found = {r.gate: r for r in decide_all(held.gates, evidence(stored=alike()), ("typical",))}
+        for gate in ("regression-speed", "regression-startup"):
+            assert (found[gate].verdict == "pass") is enough
+            assert ("too few replicates for" in found[gate].reason) is not enough
+            assert enough or "baseline save --runs 5" in found[gate].remedy
+        # A process's peak hardly varies: medians decide, however many gates there are.
+        assert found["regression-memory"].verdict == "pass"
+        assert has_too_few(alike(), gates) is not enough
+    several = alike(runs=(timing(0.5), timing(0.5, startup=0.301)))
+    held = against_baseline(many(14), stored=True)
+    found = {r.gate: r for r in decide_all(held.gates, evidence(stored=several), ("typical",))}
+    assert found["regression-startup"].reason == "12 fresh processes of each"
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "change"),
+    [
+        ("judge", "typical", {"batch_size": 32}),
+        ("judge", "typical", {"quantiles": (0.9, 1.0)}),
+        ("variants", "mine", {"max_length": 512}),
+    ],
+)
+def test_what_is_another_workload_under_the_same_name_is_not_compared(table, name, change):
+    plain = SETTINGS.model_dump(mode="json")
+    plain["variants"] = {"mine": {"model": "a", "max_length": 128}}
+    plain["judge"]["variants"] += ["mine"]
+    then, now = parse(plain, "then"), copy.deepcopy(plain)
+    place = now["judge"]["workloads"] if table == "judge" else now["variants"]
+    place[name] |= change
+    stored = HeldAgainst("s", report(settings=then.model_dump(mode="json")))
+    fingerprint = stored.report.fingerprint
+    assert stored.stored(fingerprint, "full", then).unlike == ()
+    (told,) = stored.stored(fingerprint, "full", parse(now, "now")).unlike
+    assert f"{name}.{next(iter(change))}: " in told
+    seen = evidence(stored=Stored(stored.report, (told,)))
+    assert results(seen)["regression-speed"].verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("gone", ["student-int8", "teacher-onnx"])

@@ -68,6 +68,14 @@ def test_every_form_of_answers(python_variant, form):
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-3)
 
 
+def test_probabilities_that_were_rounded_are_none_above_one(python_variant):
+    body = "return np.array([[0.0, 1.0005, 0.0], [0.3, 0.3335, 0.366]] * (len(texts) // 2))"
+    found = python_variant(body).predict_proba(["a", "b"], batch_size=2)
+    assert found[0].tolist() == [0.0, 1.0, 0.0]
+    assert found.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+    assert found[1] == pytest.approx([0.3, 0.3335, 0.366], abs=1e-3)
+
+
 REFUSED = {
     "another label": ("return ['what' for _ in texts]", "the label 'what', which the data has not"),
     "too few": ("return ['refund']", "1 answers to 2 texts"),

@@ -68,7 +68,7 @@ w.main()
         ("raise SystemExit(3)", "it ended"),
         ("import os; os._exit(1)", "it ended"),
         ("import sys; sys.stderr.write('no such kernel'); raise SystemExit(1)", "no such kernel"),
-        ("print('{\"protocol\": 99}', flush=True); input()", "speaks protocol 99, this judge 1"),
+        ("print('{\"protocol\": 99}', flush=True); input()", "speaks protocol 99, this judge 2"),
         ('print(\'{"error": "MemoryError: "}\', flush=True); input()', "MemoryError"),
     ],
 )
@@ -119,7 +119,7 @@ def test_the_examples_of_a_kit_are_as_long_as_their_labels(tiny_kit):
     assert len(examples.texts) == len(examples.labels)
 
 
-READY = 'import json, sys\nsys.stdin.readline()\nprint(json.dumps({"protocol": 1}), flush=True)\n'
+READY = 'import json, sys\nsys.stdin.readline()\nprint(json.dumps({"protocol": 2}), flush=True)\n'
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,22 @@ def test_a_worker_that_babbles_is_told_by_name(tiny_kit, monkeypatch, code, word
         with pytest.raises(WorkerError, match=words) as raised:
             worker.ask("predict")
         assert str(raised.value).startswith("worker w (")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no such signal")
+def test_a_worker_that_the_system_ends_says_how(tiny_kit):
+    """The kernel kills what takes the most memory, and the child can say nothing any more."""
+    end = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    told = {
+        end: "killed by signal 9, as where memory runs out: End",
+        "sys.exit(3)\n": "exit code 3",
+    }
+    for code, words in told.items():
+        with (
+            started(tiny_kit / "student-int8", f"{READY}sys.stdin.readline()\n{code}") as worker,
+            pytest.raises(WorkerError, match=words),
+        ):
+            worker.ask("predict")
 
 
 def test_a_line_that_never_ends_is_given_up_in_time(tiny_kit, monkeypatch):
@@ -169,11 +185,26 @@ def test_a_request_larger_than_a_pipe_is_answered(tiny_kit):
 
 
 def test_texts_of_a_split_are_asked_in_parts(tiny_kit, monkeypatch):
-    texts = [f"track my order {number}" for number in range(7)]
+    texts = [f"track my order {number}" for number in range(300)]
+    sizes = []
+
+    class Counting:
+        def __init__(self, worker):
+            self.worker, self.spec = worker, worker.spec
+
+        def ask(self, op, **given):
+            sizes.append(len(given["texts"]))
+            return self.worker.ask(op, **given)
+
     with started(tiny_kit / "student-int8") as worker:
-        whole = predict(worker, texts, 1)
-        monkeypatch.setattr("optimize.judge.answers.AT_ONCE", 3)
-        assert predict(worker, texts, 1) == whole
+        asked = Counting(worker)
+        whole = predict(asked, texts, 1)
+        assert sizes == [32, 64, 128, 76]
+        sizes.clear()
+        # Where they take long, a request has no more of them than before, and then fewer.
+        monkeypatch.setattr("optimize.judge.answers.SHORT_S", 0.0)
+        assert predict(asked, texts, 1) == whole
+        assert sizes == [32] * 9 + [12]
 
 
 def test_a_worker_sleeps_before_the_next_is_asked(tiny_kit):
