@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+from optimize.cgroup import cpu_quota, throttled_s
+
 CPU_INFO = Path("/proc/cpuinfo")
 
 # From the widest INT8 kernels to the narrowest: the first that the CPU has is its class, since
@@ -36,7 +36,7 @@ MORE_LOOKS = 2
 LOOK_APART_S = 0.0005
 
 
-def available_cores(cpu_max: Path = CPU_MAX) -> int:
+def available_cores() -> int:
     """Cores that this process may use: its affinity, cut by the container's CPU quota.
 
     Thread pools size themselves to the host's cores (onnxruntime issue 29510), which in a
@@ -46,17 +46,8 @@ def available_cores(cpu_max: Path = CPU_MAX) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quota = cpu_quota(cpu_max)
+    quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def cpu_quota(cpu_max: Path = CPU_MAX) -> float | None:
-    """The cgroup v2 quota in cores, or ``None`` where there is none."""
-    try:
-        quota, period = cpu_max.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 @lru_cache(maxsize=1)
@@ -246,9 +237,8 @@ def is_asleep(pid: int, proc: Path = Path("/proc")) -> bool:
 class Disturbance:
     """What took the cores away since the last look: hypervisor steal and quota throttling."""
 
-    def __init__(self, stat: Path = Path("/proc/stat"), cpu_stat: Path = CPU_STAT) -> None:
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self._stat = stat
-        self._cpu_stat = cpu_stat
         self._before = self._read()
 
     def since_last(self) -> tuple[float, float]:
@@ -259,18 +249,9 @@ class Disturbance:
         return stolen, throttled
 
     def _read(self) -> tuple[float, float]:
-        stolen = throttled = 0.0
-        try:
-            # cpu user nice system idle iowait irq softirq steal …, in clock ticks
+        stolen = 0.0
+        # cpu user nice system idle iowait irq softirq steal …, in clock ticks
+        with suppress(OSError, ValueError, IndexError):
             first = self._stat.read_text(encoding="ascii").split("\n", 1)[0].split()
             stolen = int(first[8]) / os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError, IndexError):
-            pass
-        try:
-            for line in self._cpu_stat.read_text(encoding="ascii").splitlines():
-                key, _, value = line.partition(" ")
-                if key == "throttled_usec":
-                    throttled = int(value) / 1e6
-        except (OSError, ValueError):
-            pass
-        return stolen, throttled
+        return stolen, throttled_s()
