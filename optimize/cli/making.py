@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -152,7 +153,8 @@ def cache(arguments: argparse.Namespace) -> int:
     from optimize.pipeline.cache import StageCache, default_root
 
     cache = StageCache(default_root())
-    entries = sorted(cache.entries(), key=lambda entry: (entry.name, entry.age_days))
+    every = [*cache.entries(), *cache.unfinished()]
+    entries = sorted(every, key=lambda entry: (entry.name, entry.age_days))
     if arguments.older_than is None:
         for entry in entries:
             size = f"{entry.size_bytes / 1e6:10,.1f} MB"
@@ -178,11 +180,14 @@ def cache(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Check recipe, data and checkpoints; train nothing."""
     from optimize.data.summary import summary
+    from optimize.pipeline.graph import graph
     from optimize.pipeline.preflight import preflight, undecidable
     from optimize.pipeline.runner import load_splits
 
     chosen, source = settings_of(arguments)
     splits = load_splits(chosen)
+    for stage in graph(chosen, splits).values():
+        stage.key  # noqa: B018 — looks at every file that a build would read
     tokenizer = preflight(chosen)
     faults = undecidable(chosen, splits)
     if arguments.json:
@@ -204,7 +209,7 @@ def check(arguments: argparse.Namespace) -> int:
     lengths = partial(token_lengths, tokenizer, pairs=splits.pairs)
     print(lines_for_terminal("\n".join(summary(splits, chosen.teacher.max_length, lengths))))
     tokens = lengths(splits.train.texts[:COST_TEXTS])
-    pace = measured_pace(chosen, sum(tokens) / len(tokens))
+    pace = measured_pace(chosen, tokens, chosen.teacher.max_length)
     print(f"cost: {cost_of(chosen, splits, pace).line}")
     _print_gates(chosen, faults)
     return 0
@@ -240,5 +245,6 @@ def init(arguments: argparse.Namespace) -> int:
     print(lines_for_terminal(found.text))
     print(lines_for_terminal("\n".join(summary(found.splits))))
     print(found.cost.line)
-    print(f"recipe: {arguments.out}; next: optimize run --recipe {arguments.out}")
+    name = shlex.quote(str(arguments.out))
+    print(f"recipe: {arguments.out}; next: optimize run --recipe {name}")
     return 0

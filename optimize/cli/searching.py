@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from optimize.cli.common import settings_of, teller_of
+from optimize.disk import check_writable
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -15,7 +16,9 @@ def tune(arguments: argparse.Namespace) -> int:
     from optimize.pipeline.tune import front, recipe_toml, tune
 
     _keep_what_it_begins_from(arguments, arguments.out)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a folder; name the recipe that is written")
+    check_writable(arguments.out)
     chosen, source = settings_of(arguments)
     with teller_of(arguments) as tell:
         study = tune(chosen, arguments.storage, arguments.study, tell)
@@ -46,9 +49,10 @@ def search(arguments: argparse.Namespace) -> int:
 
     _keep_what_it_begins_from(arguments, arguments.out / "recipe.toml")
     chosen, source = settings_of(arguments)
+    out: Path = arguments.out
+    check_writable(out / "search.md")  # hours later the table would be lost
     with teller_of(arguments) as tell:
         outcome = search(chosen, arguments.minutes, tell)
-    out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     tables = [table_of(outcome), checks_of(outcome)]
     text = "\n\n".join(table for table in tables if table) + "\n"
@@ -94,6 +98,10 @@ def sensitivity(arguments: argparse.Namespace) -> int:
     from optimize.quantize.sensitivity import excluded_until, plot, sensitivity, table_of
 
     chosen, _ = settings_of(arguments)
+    if arguments.plot is not None:
+        import matplotlib  # noqa: F401 — asked for before hours of work, and not after
+
+        check_writable(arguments.plot)
     with teller_of(arguments) as tell:
         if not chosen.builds_chain:
             raise ValueError("this recipe builds no student: there are no nodes of one")

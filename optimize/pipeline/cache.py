@@ -30,6 +30,7 @@ RECORD_NAME = "stage.json"
 RECORD_SCHEMA = 1
 RESULT, WORK = "result", "work"
 KEY_LENGTH = 20
+UNFINISHED = ".unfinished"
 DAY_S = 86_400.0
 # Fills the folder given first; the second is for what a later run goes on from.
 Fill = Callable[[Path, Path], None]
@@ -130,6 +131,16 @@ class StageCache:
                 name, key = str(record["name"]), path.parent.name.rpartition("-")[2]
                 yield Entry(path.parent, name, key, record["parts"], size, stat.st_mtime)
 
+    def unfinished(self) -> Iterator[Entry]:
+        """What stopped runs left of stages: the same ones would go on from there."""
+        for folder in sorted(self._root.glob(f"*{UNFINISHED}")):
+            with suppress(OSError):
+                stats = [path.lstat() for path in folder.rglob("*") if path.is_file()]
+                latest = max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime)
+                name, _, key = folder.name.removesuffix(UNFINISHED).rpartition("-")
+                size = sum(stat.st_size for stat in stats)
+                yield Entry(folder, name, key + UNFINISHED, {}, size, latest)
+
     def disk_bytes(self) -> int:
         """Bytes of all files; one that several stages share by a hard link counts once."""
         stats = [path.lstat() for path in self._root.rglob("*") if path.is_file()]
@@ -138,7 +149,8 @@ class StageCache:
     def remove(self, entry: Entry) -> bool:
         """Delete a stage; false where a run is working on it right now."""
         try:
-            with FileLock(f"{entry.folder}.lock", timeout=0):
+            place = str(entry.folder).removesuffix(UNFINISHED)
+            with FileLock(f"{place}.lock", timeout=0):
                 shutil.rmtree(entry.folder)
         except Timeout:
             return False
@@ -210,7 +222,7 @@ def _difference(result: Path, files: Mapping[str, Mapping[str, Any]]) -> str | N
 
 
 def _unfinished(place: Path) -> Path:
-    return Path(f"{place}.unfinished")
+    return Path(f"{place}{UNFINISHED}")
 
 
 def _aside(place: Path) -> Path:

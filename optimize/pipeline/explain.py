@@ -17,9 +17,9 @@ def explanation(stage: Stage) -> list[str]:
     lines = [f"{stage.name}-{stage.key[:20]}", f"  made by {stage.make}"]
     for part in ("values", "inputs", "versions", "code"):
         lines.append(f"  {part}")
-        flat = sorted(_flat(stage.parts[part]))
-        lines += [f"    {name} = {_shown(value)}" for name, value in flat]
-        if not flat:
+        leaves = sorted(flat(stage.parts[part]))
+        lines += [f"    {name} = {_shown(value)}" for name, value in leaves]
+        if not leaves:
             lines.append("    none")
     return lines
 
@@ -37,7 +37,7 @@ def difference(stage: Stage, entries: Iterable[Entry]) -> list[str]:
     if not known:
         return [f"{stage.name}: the cache holds none, so it is built"]
     newest = max(known, key=lambda entry: entry.used)
-    before, now = dict(_flat(newest.parts)), dict(_flat(stage.parts))
+    before, now = dict(flat(newest.parts)), dict(flat(stage.parts))
     lines = [f"{stage.name}: built, since {newest.folder.name} differs in"]
     for name in sorted(before.keys() | now.keys()):
         was, is_now = before.get(name, ABSENT), now.get(name, ABSENT)
@@ -66,11 +66,11 @@ def _node(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _flat(value: Json, prefix: str = "") -> Iterator[tuple[str, Json]]:
+def flat(value: Json, prefix: str = "") -> Iterator[tuple[str, Json]]:
     """The leaves of nested tables, each with its path."""
     if isinstance(value, dict) and value:
         for name, each in value.items():
-            yield from _flat(each, f"{prefix}.{name}" if prefix else name)
+            yield from flat(each, f"{prefix}.{name}" if prefix else name)
     elif prefix:
         yield prefix, value
 

@@ -35,7 +35,7 @@ from optimize.judge.workers.timing import Plan, Undecided, measure
 from optimize.judge.workers.workloads import workload_batches
 from optimize.machine import available_cores, isa_class
 from optimize.models.encoder import StudentError
-from optimize.pipeline.graph import shape_stage
+from optimize.pipeline.graph import has_teacher_onnx, shape_stage
 from optimize.pipeline.preflight import preflight
 from optimize.pipeline.runner import Build, Runner
 from optimize.pipeline.shape_checks import Checks, checked
@@ -77,10 +77,14 @@ def search(
         cache_root: where stages are kept; by default the user's cache folder.
 
     Raises:
-        ValueError: the recipe builds no student.
+        ValueError: the recipe builds no student, or does not export its teacher.
     """
     if not settings.builds_chain:
         raise ValueError("this recipe builds no student: there is no shape to search")
+    if not has_teacher_onnx(settings):
+        raise ValueError(
+            "the search asks the teacher in ONNX, which judge.variants leaves out: add teacher-onnx"
+        )
     preflight(settings)
     return _Search(settings, minutes, tell, cache_root).outcome()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from optimize.bundle.folder import read_manifest
+from optimize.pipeline.explain import flat
 from optimize.pipeline.preflight import preflight
 from optimize.pipeline.runner import Build, Runner
 from optimize.settings.load import parse
@@ -89,8 +90,10 @@ def tune(
         study_name=study_name,
         directions=directions,
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=settings.distill.seed),
     )
+    # A generator that began anew would draw what the trials that are there have tried.
+    seed = settings.distill.seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
     if len(study.directions) != len(directions):
         raise TuneError(
             f"the study {study_name!r} in {storage} has {len(study.directions)} objectives, this "
@@ -121,11 +124,14 @@ def _searched(base: Build) -> dict[str, Any]:
         for key, value in tables[name].items()
         if (name, key) != ("tune", "trials") and key not in PLACES
     }
-    return {
-        "data": base.splits.training.key_part,
-        **found,
-        "what the student is made of": base.stages["student"].key,
+    # Not of which libraries, and not in which precision: machines of one study may differ in those.
+    files = {
+        f"{stage.name}: {path}": value
+        for stage in base.stages["student"].walk()
+        for path, value in flat(stage.parts["values"])
+        if not path.endswith("precision")
     }
+    return {"data": base.splits.training.key_part, **files, **found}
 
 
 def _check_begun(study: optuna.Study, searched: Mapping[str, Any], name: str) -> None:

@@ -36,3 +36,17 @@ def test_nor_over_the_projects_own(target, tmp_path, monkeypatch, capsys):
     assert main(["tune", "--out", target]) != 0
     assert f"{target} is a recipe that this begins from" in capsys.readouterr().err
     assert (tmp_path / target).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("search", "cannot be written"), ("tune", "is a folder; name the recipe that is written")],
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(command, words, tmp_path, capsys):
+    place = tmp_path / "place"
+    if command == "search":
+        place.write_text("a file of that name")
+    else:
+        place.mkdir()
+    assert main([command, "--out", str(place)]) == 1
+    assert words in capsys.readouterr().err

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 from harm import flipped
 
 from optimize.pipeline.cache import StageCache
@@ -171,8 +172,6 @@ def test_entries_tell_stage_size_and_age(tmp_path):
 
 
 def test_stage_that_a_run_works_on_is_not_removed(tmp_path):
-    from filelock import FileLock
-
     cache = StageCache(tmp_path)
     found_or_built(cache, write("whole"))
     (entry,) = cache.entries()
@@ -180,6 +179,27 @@ def test_stage_that_a_run_works_on_is_not_removed(tmp_path):
         assert not cache.remove(entry)
     assert cache.remove(entry)
     assert list(cache.entries()) == []
+
+
+def test_what_a_stopped_run_left_is_shown_and_removed(tmp_path):
+    """Each trial that was cut short leaves some, and a full disk is full of it."""
+    cache = StageCache(tmp_path)
+
+    def stopped(result, work):
+        work.mkdir(exist_ok=True)
+        (work / "checkpoint").write_bytes(b"x" * 1000)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found_or_built(cache, stopped)
+    assert list(cache.entries()) == []
+    (left,) = cache.unfinished()
+    assert (left.name, left.size_bytes) == ("stage", 1000)
+    assert left.key == f"{KEY[:20]}.unfinished"
+    with FileLock(tmp_path / f"stage-{KEY[:20]}.lock"):
+        assert not cache.remove(left)
+    assert cache.remove(left)
+    assert cache.disk_bytes() == 0
 
 
 def test_record_is_json_that_people_can_read(tmp_path):

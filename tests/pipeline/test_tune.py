@@ -179,6 +179,24 @@ def test_a_study_of_another_recipe_is_refused(chosen, tiny_cache, tmp_path, chan
         tune(changed(chosen, change), storage, "s", lambda line: None, tiny_cache)
 
 
+def test_a_study_that_goes_on_draws_what_it_has_not_tried(chosen, tmp_path, monkeypatch):
+    """On another machine, in another precision and with other libraries too."""
+    tried = []
+
+    def score(trial, base, directions, tell, cache_root):
+        tried.append(repr(suggest(trial, base.settings)))
+        return (0.5, 10.0)
+
+    monkeypatch.setattr("optimize.pipeline.tune._run_trial", score)
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    for trials, precision in ((2, "fp32"), (4, "bf16"), (6, "fp32")):
+        more = {"tune": {"trials": trials}}
+        monkeypatch.setattr("optimize.pipeline.graph.training_precision", lambda _, p=precision: p)
+        monkeypatch.setattr("platform.python_version_tuple", lambda n=trials: ("3", str(n), "0"))
+        tune(changed(chosen, more), storage, "s", lambda line: None, tmp_path / "cache")
+    assert len(tried) == len(set(tried)) == 6
+
+
 def test_a_study_without_a_trial_takes_the_corrected_recipe(chosen, tiny_cache, tmp_path):
     """And one whose trials are of nobody knows which recipe is refused."""
     from optimize.pipeline.tune import storage_of
