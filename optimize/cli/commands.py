@@ -19,10 +19,14 @@ from optimize.escape import lines_for_terminal
 
 BROKEN_PIPE = 141  # as a shell tells SIGPIPE
 EXTRAS = dict.fromkeys(("run", "build", "init", "check", "cache"), "build") | {
+    "adopt": "build",
+    "baseline": "build",
     "tune": "build,tune",
     "search": "build",
     "sensitivity": "build",
 }
+# Of a module, whatever the command.
+EXTRA_OF = {"matplotlib": "plot", "sklearn": "linear", "optimum": "optimum", "optuna": "tune"}
 RUNNERS = {
     "run": making.run,
     "build": making.build,
@@ -59,9 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if arguments.debug:
             raise
+        extra = EXTRA_OF.get(error.name or "", EXTRAS.get(arguments.command, "judge"))
         print(
             f"optimize: {error}; the command {arguments.command!r} needs an extra: "
-            f"`pip install optimize[{EXTRAS.get(arguments.command, 'judge')}]`",
+            f"`pip install optimize[{extra}]`",
             file=sys.stderr,
         )
         return 1

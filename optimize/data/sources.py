@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from optimize.data.class_names import named
+from optimize.data.columns import split_of
 from optimize.data.faults import Faults
 from optimize.data.separated import check_columns
 from optimize.data.splits import DataError
@@ -81,7 +82,8 @@ def read(settings: DataSettings, faults: Faults) -> RawSplits:
         with resources.as_file(resources.files("optimize") / "sample" / "intents.jsonl") as path:
             return _read_one_file(path, "jsonl", settings, faults)
     path = Path(settings.source)
-    form = settings.format if settings.format != "auto" else form_of(path)
+    told = settings.format != "auto"
+    form = settings.format if told else form_of(path, settings.named_splits)
     if form == "hub":
         return _read_hub(settings)
     if not path.exists():
@@ -98,8 +100,12 @@ def read(settings: DataSettings, faults: Faults) -> RawSplits:
     return _read_one_file(path, form, settings, faults)
 
 
-def form_of(path: Path) -> str:
+def form_of(path: Path, names: Collection[str] = ()) -> str:
     """The format that a source's name and content tell.
+
+    Args:
+        path: the source.
+        names: of the splits that are looked for in a folder, with or without a suffix.
 
     Raises:
         DataError: they tell none.
@@ -110,12 +116,7 @@ def form_of(path: Path) -> str:
     if path.is_dir():
         if (path / SAVED_SPLITS).exists() or (path / SAVED_DATASET).exists():
             return "datasets"
-        for suffix, form in SUFFIXES.items():
-            if any(path.glob(f"*{suffix}")):
-                return form
-        raise DataError(
-            f"{path} holds no {', '.join(SUFFIXES)} file and is not a saved `datasets` folder"
-        )
+        return _form_in(path, names)
     suffix = path.suffix.lower()
     if suffix == ".json":
         content = json_of(path)
@@ -130,6 +131,22 @@ def form_of(path: Path) -> str:
     )
 
 
+def _form_in(folder: Path, names: Collection[str]) -> str:
+    """The format of the files of a folder that are splits; of what lies beside them, if none is."""
+    files = {path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+    wanted = {path for path in files if path.name in names or path.stem in names}
+    usual = {path for path in files if split_of(path.stem) == "train"}
+    for chosen in (wanted, usual, files):
+        forms = {SUFFIXES[path.suffix.lower()] for path in chosen}
+        # Each table has many splits; where several forms have some, the first that we name.
+        found = next((form for form in SUFFIXES.values() if form in forms), None)
+        if found is not None:
+            return found
+    raise DataError(
+        f"{folder} holds no {', '.join(SUFFIXES)} file and is not a saved `datasets` folder"
+    )
+
+
 def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults) -> RawSplits:
     if form not in READERS:
         raise DataError(f"{folder} is a folder, which data.format = {form!r} cannot be")
@@ -140,9 +157,10 @@ def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults
     for name, split in settings.named_splits.items():
         path = next((p for p in (folder / name, folder / f"{name}{suffix}") if p.is_file()), None)
         if path is None:
+            there = ", ".join(sorted(path.name for path in folder.iterdir()))
             raise DataError(
-                f"{folder} has no {name}{suffix} for the split {split!r} (there: "
-                f"{', '.join(sorted(p.name for p in folder.iterdir()))}); name it in data.{split}"
+                f"{folder} has no {name}{suffix} for the split {split!r} (there: {there}); name it "
+                f"in data.{split}, or say with data.format which files are read"
                 + ("" if split == "train" else f"; or {SHARES_REMEDY}")
             )
         files.setdefault(path.resolve(), split)

@@ -16,6 +16,9 @@ from optimize.data.tables import READERS, Reading, text_of
 from optimize.data.texts import fault_of
 from optimize.hub import commit_of
 
+# Suffixes of files of one text a line, beside those of tables.
+PLAIN = ("txt", "text")
+
 
 @dataclass(frozen=True)
 class OwnTexts:
@@ -43,6 +46,18 @@ class OwnTexts:
         """The texts; raises as :func:`read_unlabelled`."""
         return read_unlabelled(self.source, self.column, self.revision)
 
+    @cached_property
+    def count(self) -> int | None:
+        """How many there are; ``None`` where they lie on the Hub. Raises as reading them does."""
+        return sum(1 for _ in self.texts()) if is_file(self.source) else None
+
+
+def is_file(source: str) -> bool:
+    """Whether a file is there, or was meant: one has a suffix that is read, which no Hub id has."""
+    path = Path(source)
+    suffix = path.suffix.removeprefix(".").lower()
+    return path.exists() or suffix in (*READERS, *PLAIN) or len(path.parts) > 2
+
 
 def read_unlabelled(source: str, column: str, revision: str | None = None) -> Iterator[str]:
     """Texts without labels: a text file of one a line, a table with the column, or a Hub id.
@@ -61,6 +76,8 @@ def read_unlabelled(source: str, column: str, revision: str | None = None) -> It
         rows = enumerate(text_of(path).split("\n"), start=1)
     elif path.exists():
         raise DataError(f"{path} is a folder; distill.transfer needs a file or a Hub id")
+    elif is_file(source):
+        raise DataError(f"distill.transfer names {source}, which does not exist")
     else:
         rows = _hub_texts(source, column, revision)
     for row, text in rows:

@@ -6,7 +6,9 @@ kit carries, or else the recipe ``sample``. What a recipe ``extends`` it wins ov
 
 from __future__ import annotations
 
+import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -126,7 +128,13 @@ def _read_recipe(name: str) -> dict[str, Any]:
         text = _text_of(
             Path(name), f"and it is not one of the shipped recipes {', '.join(shipped_recipes())}"
         )
-    return {"name": Path(name).stem, **toml_table(text, name)}
+    return {"name": _name_of(Path(name)), **toml_table(text, name)}
+
+
+def _name_of(path: Path) -> str:
+    """A recipe's name by its file's, which may hold what a name does not."""
+    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "recipe"
 
 
 def _project_table(project: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from optimize.cli.commands import RUNNERS
 from optimize.judge.reports.render import write_report
 from optimize.judge.stored import read_report
 from optimize.pipeline import runner as pipeline
-from optimize.settings.load import shipped_recipes
+from optimize.settings.load import load, shipped_recipes
 
 TEXTS = ["where is my parcel", "refund my money"]
 
@@ -231,6 +231,36 @@ def test_missing_extra_is_named(capsys, monkeypatch, tiny_recipe):
     assert main(["build", "--recipe", str(tiny_recipe)]) == 1
     told = capsys.readouterr().err
     assert "the command 'build' needs an extra: `pip install optimize[build]`" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("sensitivity", "matplotlib", "plot"), ("adopt", "onnx", "build"), ("tune", "optuna", "tune")],
+)
+def test_the_extra_is_that_of_the_missing_module(command, module, extra, monkeypatch, capsys):
+    def absent(arguments):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setitem(RUNNERS, command, absent)
+    words = {"adopt": ["folder", "--out", "x"]}.get(command, [])
+    assert main([command, *words]) == 1
+    assert f"`pip install optimize[{extra}]`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("my recipe.toml", "my-recipe"),
+        ("recipe (1).toml", "recipe-1"),
+        ("entwürfe.toml", "entwurfe"),
+        ("_draft.toml", "draft"),
+        ("配方.toml", "recipe"),
+        ("v1.2_a.toml", "v1.2_a"),
+    ],
+)
+def test_a_recipe_is_named_after_its_file_whatever_that_is_called(tmp_path, file, name):
+    (tmp_path / file).write_text('extends = "sample"\n', encoding="utf-8")
+    assert load(str(tmp_path / file))[0].name == name
 
 
 def test_interrupt(capsys, monkeypatch, tiny_recipe):

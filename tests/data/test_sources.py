@@ -59,6 +59,17 @@ def test_parquet(tmp_path):
     assert_same(data.load(DataSettings(source=str(tmp_path))))
 
 
+@pytest.mark.parametrize("beside", ["labels.csv", "dataset_infos.json", "a.parquet"])
+@pytest.mark.parametrize("train", ["", "train.jsonl"])
+def test_what_lies_beside_the_splits_is_not_their_format(tmp_path, beside, train):
+    for split in ("train", "validation", "test"):
+        rows = [{"text": f"{split} {n}", "label": "ab"[n % 2]} for n in range(4)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / beside).write_text("id,name\n1,a\n")
+    table = {"source": str(tmp_path)} | ({"train": train} if train else {})
+    assert len(data.load(DataSettings(**table)).train) == 4
+
+
 def test_broken_parquet_is_refused(tmp_path):
     for split in ROWS:
         (tmp_path / f"{split}.parquet").write_bytes(b"PAR1 nothing")
