@@ -18,6 +18,25 @@ VALUE_NAMES = ("value", "v", "v_lin", "v_proj")
 RELATION_KEYS = ("queries", "keys", "values")
 
 
+def check_relations(model: PreTrainedModel, layer: int | None) -> None:
+    """Refuse a layer whose queries, keys and values cannot be noted.
+
+    Args:
+        model: an encoder classifier; its weights are not looked at.
+        layer: counted from 1; ``None`` is the last.
+
+    Raises:
+        StudentError: it has not so many layers, or is of another family.
+    """
+    stack = layer_stack(model)[2]
+    if layer is not None and layer > len(stack):
+        raise StudentError(
+            f"distill.relation_layer = {layer}, and the teacher has {len(stack)} layers; set it to "
+            f"at most {len(stack)}, or leave it out for the last"
+        )
+    _projections(stack[(layer or len(stack)) - 1])
+
+
 class Activations:
     """Hooks on a model that note its inner states in every forward pass.
 

@@ -317,6 +317,9 @@ def load_config(checkpoint: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoConfig
 
+    # Model types that transformers lacks: a student of this suite may be the next teacher.
+    from optimize.models import own_types  # noqa: F401
+
     config = _pretrained(AutoConfig, checkpoint, revision)
     if own_code := own_code_words({"auto_map": getattr(config, "auto_map", None)}):
         raise CheckpointError(f"checkpoint {checkpoint!r} (revision {revision}): {own_code}")

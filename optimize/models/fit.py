@@ -13,10 +13,13 @@ from optimize.models.checkpoint import (
     load_config,
     load_tokenizer,
 )
-from optimize.models.encoder import keep_layers
+from optimize.models.encoder import keep_layers, parameter_count
 from optimize.models.inputs import tokenizer_inputs
 from optimize.models.quiet import quiet
 from optimize.problems import MULTI_LABEL, SINGLE_LABEL, ProblemType
+
+# Bytes of a protobuf message (protobuf's encoding guide, "Size limits").
+LARGEST_ONNX = 2 * 2**30
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -87,6 +90,22 @@ def check_exportable(checkpoint: str, config: Any) -> None:
             "ONNX is an encoder, as BERT, RoBERTa, ELECTRA, MPNet, DeBERTa or ModernBERT. As a "
             "teacher it can stay in PyTorch: set student.checkpoint to an encoder, and leave "
             "teacher-onnx out of judge.variants"
+        )
+
+
+def check_onnx_size(checkpoint: str, revision: str | None) -> None:
+    """Refuse a model that one ONNX file does not hold: protobuf's messages end at 2 GiB.
+
+    Raises:
+        CheckpointError: with its size in float32.
+    """
+    weights = 4 * parameter_count(shape_of(checkpoint, revision))
+    if weights >= LARGEST_ONNX:
+        raise CheckpointError(
+            f"checkpoint {checkpoint!r} has {weights / 2**30:.1f} GiB of weights in float32, and "
+            "an ONNX file holds 2 GiB at most. As a teacher it can stay in PyTorch: leave "
+            "teacher-onnx out of judge.variants, and set student.layers, or student.checkpoint to "
+            "a smaller encoder"
         )
 
 

@@ -135,8 +135,8 @@ def draw(
         Token numbers a continuation, ``end`` included where it was reached.
     """
     generated: Any = model.generate(  # type: ignore[operator]  # transformers types it as a mix-in
-        torch.tensor([list(prompt)]),
-        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+        torch.tensor([list(prompt)], device=model.device),
+        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long, device=model.device),
         generation_config=GenerationConfig(
             do_sample=True,
             temperature=settings.temperature,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from optimize.data.splits import Splits
 from optimize.models.checkpoint import load_config
 from optimize.models.encoder import LAYER_COUNT_KEYS, parameter_count
 from optimize.models.quiet import quiet
+from optimize.pipeline.graph import own_texts
 from optimize.settings.recipe import Settings
 
 BATCH = 32
@@ -65,7 +67,7 @@ def cost_of(settings: Settings, splits: Splits, pace: Pace) -> Cost:
     """Estimate a build.
 
     Variations, copies and texts of the user's own are counted as the recipe has them; texts that a
-    language model is to write are not, nor is their writing.
+    language model is to write or that lie on the Hub are not, nor is their writing.
 
     Args:
         settings: the recipe.
@@ -75,25 +77,29 @@ def cost_of(settings: Settings, splits: Splits, pace: Pace) -> Cost:
     teacher, distill = settings.teacher, settings.distill
     size = len(splits.train)
     trained = size * teacher.epochs if teacher.fine_tune else 0
-    scored = size * (1 + distill.augment)
+    own = own_texts(settings)
+    scored = size * (1 + distill.augment) + ((own and own.count) or 0)
     distilled = round((scored + size * distill.misspelt) * distill.epochs)
     config = load_config(teacher.checkpoint, teacher.revision)
     depth = next((getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)), 1)
     kept = settings.student.layers
     layers = depth if kept is None else kept if isinstance(kept, int) else len(kept)
     folds = 1 + distill.folds
-    work = BACKWARD * trained * folds + scored + BACKWARD * distilled * layers / depth
+    students = 1 + distill.control
+    learning = BACKWARD * distilled * students * layers / depth
+    work = BACKWARD * trained * folds + scored + learning
     # Weights, gradients' moments of both, a checkpoint of each; two bytes a logit.
     disk = 4 * pace.parameters * 8 + 2 * scored * len(splits.label_names)
     return Cost(trained, scored, distilled, work * pace.seconds / 60, disk / 1e6)
 
 
-def measured_pace(settings: Settings, tokens: float) -> Pace:
+def measured_pace(settings: Settings, lengths: Sequence[int], most: int) -> Pace:
     """How long a text takes the teacher's shape, its weights being random.
 
     Args:
         settings: name the teacher.
-        tokens: of a text, on average.
+        lengths: tokens of each text, uncut.
+        most: tokens that longer texts are cut to.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -101,6 +107,8 @@ def measured_pace(settings: Settings, tokens: float) -> Pace:
     with quiet():
         config = load_config(teacher.checkpoint, teacher.revision)
         model = AutoModelForSequenceClassification.from_config(config).eval()  # type: ignore[no-untyped-call]
+    # What is longer is cut, and a batch has the length of its texts.
+    tokens = sum(min(length, most) for length in lengths) / max(1, len(lengths))
     ids = torch.ones((BATCH, max(4, round(tokens))), dtype=torch.long)
     with torch.inference_mode():
         model(input_ids=ids, attention_mask=ids)

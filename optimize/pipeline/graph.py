@@ -17,6 +17,7 @@ from optimize.data.unlabelled import OwnTexts
 from optimize.machine import isa_class, training_precision
 from optimize.pipeline.own import own_variants
 from optimize.pipeline.stage import Stage
+from optimize.problems import MULTI_LABEL
 from optimize.settings.judging import COMPARED, UNDISTILLED
 from optimize.settings.quantization import QuantizationRecipe
 from optimize.settings.recipe import Settings
@@ -57,7 +58,9 @@ def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
     student = _student("student", settings, data, teacher, transfer_set, outputs)
 
     fuse = settings.export.fuse
-    teacher_onnx = _onnx(settings, data, teacher, fuse=fuse)
+    # A teacher that cannot be exported stays in PyTorch, and its logits are asked there.
+    exported = has_teacher_onnx(settings)
+    teacher_onnx = _onnx(settings, data, teacher, fuse=fuse) if exported else teacher
     student_onnx = _onnx(settings, data, student, fuse=fuse)
     fitted = _Calibration(settings, data, teacher_onnx)
     # Where thresholds decide what is answered, the teacher has its own too: like with like.
@@ -69,6 +72,8 @@ def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
         "student-onnx": fitted.of(student_onnx),
         "student-int8": fitted.of(_int8(settings, data, student, settings.quantize.recipe)),
     }
+    if not exported:
+        del variants["teacher-onnx"]
     compared = settings.quantize.compare
     if compared != "none" and can_quantize(compared):
         variants[COMPARED] = fitted.of(_int8(settings, data, student, compared))
@@ -76,6 +81,12 @@ def _chain(settings: Settings, data: TrainingData) -> dict[str, Stage]:
         alone = _student(UNDISTILLED, settings, data, teacher, transfer_set, None)
         variants[UNDISTILLED] = fitted.of(_onnx(settings, data, alone, fuse=fuse))
     return variants
+
+
+def has_teacher_onnx(settings: Settings) -> bool:
+    """Whether the teacher is exported: where it is judged so, or has thresholds that are fitted."""
+    several = settings.data.problem_type == MULTI_LABEL
+    return several or "teacher-onnx" in settings.judged_variants
 
 
 def shape_stage(settings: Settings, data: TrainingData) -> Stage:
@@ -122,18 +133,23 @@ def _transfer_set(settings: Settings, data: TrainingData, teacher: Stage) -> Sta
                 "data": data,
             },
         )
-    own = None
-    if distill.transfer:
-        own = OwnTexts(distill.transfer, settings.data.text_column, distill.transfer_revision)
     values = {
         "data": data,
         "augment": distill.augment,
         "kinds": distill.augment_kinds,
         "seed": distill.seed,
-        "own": own,
+        "own": own_texts(settings),
     }
     make = "optimize.data.transfer_set:build_transfer_set"
     return Stage("transfer-set", make, values, inputs)
+
+
+def own_texts(settings: Settings) -> OwnTexts | None:
+    """The user's texts without labels, where the recipe names some."""
+    distill = settings.distill
+    if not distill.transfer:
+        return None
+    return OwnTexts(distill.transfer, settings.data.text_column, distill.transfer_revision)
 
 
 def _teacher_outputs(

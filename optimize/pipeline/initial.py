@@ -23,7 +23,7 @@ from optimize.judge.statistics.proportions import (
 from optimize.models.checkpoint import load_config, load_tokenizer
 from optimize.models.encoder import StudentError
 from optimize.models.fit import check_fit, token_lengths
-from optimize.pipeline.cost import Cost, cost_of, measured_pace
+from optimize.pipeline.cost import Cost, Pace, cost_of, measured_pace
 from optimize.problems import MULTI_LABEL
 from optimize.settings.load import parse, toml_table, with_base
 from optimize.settings.recipe import Settings
@@ -90,10 +90,13 @@ def initial_recipe(source: str, checkpoint: str | None, minutes: float) -> Initi
     settings = _fitted(settings)
     tokenizer = load_tokenizer(settings.teacher.checkpoint, settings.teacher.revision)
     lengths = np.array(token_lengths(tokenizer, splits.train.texts, pairs=splits.pairs))
-    settings, cost = _within(settings, splits, float(lengths.mean()), minutes)
+    longest = _longest(settings, lengths)
+    settings, cost = _within(
+        settings, splits, measured_pace(settings, lengths.tolist(), longest), minutes
+    )
     if not splits.training.multi_label and (label := _out_of_scope(splits)):
         data.append((f"out_of_scope_label = {_quoted(label)}", "means none of the others"))
-    text = "\n".join(_toml({"data": data, **_tables(settings, splits, lengths, cost)}))
+    text = "\n".join(_toml({"data": data, **_tables(settings, splits, lengths, longest, cost)}))
     whole = parse(with_base(toml_table(text, "the first recipe"), BASE), "the first recipe")
     return Initial(text, whole, splits, cost)
 
@@ -119,15 +122,19 @@ def _fitted(settings: Settings) -> Settings:
     return settings
 
 
+def _longest(settings: Settings, lengths: NDArray[np.int64]) -> int:
+    """Tokens that most texts have at most, and that the checkpoint has positions for."""
+    longest = 8 * math.ceil(np.percentile(lengths, LONGEST_SHARE) / 8)
+    config = load_config(settings.teacher.checkpoint, settings.teacher.revision)
+    # Two are for the special tokens, or lie before the first token's.
+    return min(longest, getattr(config, "max_position_embeddings", longest + 2) - 2)
+
+
 def _tables(
-    settings: Settings, splits: Splits, lengths: NDArray[np.int64], cost: Cost
+    settings: Settings, splits: Splits, lengths: NDArray[np.int64], longest: int, cost: Cost
 ) -> dict[str, Lines]:
     """All but ``[data]``."""
     teacher, layers = settings.teacher, settings.student.layers
-    longest = 8 * math.ceil(np.percentile(lengths, LONGEST_SHARE) / 8)
-    config = load_config(teacher.checkpoint, teacher.revision)
-    # Two are for the special tokens, or lie before the first token's.
-    longest = min(longest, getattr(config, "max_position_embeddings", longest + 2) - 2)
     return {
         "teacher": [
             (
@@ -238,10 +245,9 @@ def _out_of_scope(splits: Splits) -> str | None:
 
 
 def _within(
-    settings: Settings, splits: Splits, tokens: float, minutes: float
+    settings: Settings, splits: Splits, pace: Pace, minutes: float
 ) -> tuple[Settings, Cost]:
     """The same with as many variations of each text as the minutes allow."""
-    pace = measured_pace(settings, tokens)
     for count in VARIATIONS:
         distill = settings.distill.model_copy(update={"augment": count})
         tried = settings.model_copy(update={"distill": distill})

@@ -9,6 +9,7 @@ import numpy as np
 from optimize.data.splits import Splits
 from optimize.judge.checks import too_few
 from optimize.judge.statistics.accuracy import distinct_rows
+from optimize.pipeline.graph import has_teacher_onnx, own_texts
 from optimize.settings.recipe import Settings
 from optimize.settings.training import StudentSettings
 
@@ -24,11 +25,12 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
 
     Raises:
         CheckpointError: one that does not fit; see :func:`optimize.models.fit.check_fit`.
+        DataError: texts of the user's own that cannot be read.
     """
     if not settings.builds_chain:
         return None
     from optimize.models.checkpoint import load_config
-    from optimize.models.fit import check_exportable, check_fit
+    from optimize.models.fit import check_exportable, check_fit, check_onnx_size
 
     teacher, student = settings.teacher, settings.student
     source = teacher if student.checkpoint == "teacher" else student
@@ -50,10 +52,13 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             layers=student.layers,
             problem_type=settings.data.problem_type,
         )
-    if "teacher-onnx" in settings.judged_variants:
+    if has_teacher_onnx(settings):
         check_exportable(teacher.checkpoint, load_config(teacher.checkpoint, teacher.revision))
+        check_onnx_size(teacher.checkpoint, teacher.revision)
     if student.shape != "static":
         check_exportable(source.checkpoint, load_config(source.checkpoint, source.revision))
+    if (own_ones := own_texts(settings)) is not None:
+        own_ones.count  # noqa: B018 — read now, and not first when the teacher has trained
     _check_shape(student, source.checkpoint, source.revision)
     _check_learning(settings)
     return tokenizer
@@ -82,10 +87,11 @@ def _check_learning(settings: Settings) -> None:
     """Refuse what cannot be learnt so, long before it would be: a student comes after its teacher.
 
     Raises:
-        StudentError: the head or the layers that the settings ask for are not there.
+        StudentError: the head, the layers or the queries that the settings ask for are not there.
         DistillError: relation heads that do not divide a width.
     """
     from optimize.distill.projections import check_relation_heads
+    from optimize.models.activations import check_relations
     from optimize.models.encoder import classification_head, layer_stack
     from optimize.models.fit import shape_of
     from optimize.models.mean_pooled_bert import check_poolable
@@ -110,6 +116,8 @@ def _check_learning(settings: Settings) -> None:
     if distill.relations:
         width = student.width or pupil.config.hidden_size
         check_relation_heads(distill.relation_heads, width, master.config.hidden_size)
+        check_relations(pupil, None)
+        check_relations(master, distill.relation_layer)
 
 
 def undecidable(settings: Settings, splits: Splits) -> list[str]:

@@ -79,6 +79,10 @@ def _build(settings: Settings, runner: Runner, tell: Tell, *, judged: bool) -> P
         )
     if new:
         runner.begin(built.stages.values())
+        # Models of one's own take no time, and may be refused: not after hours of training.
+        for name in settings.variants.keys() & built.stages["kit"].inputs.keys():
+            if settings.variants[name].trained is None:
+                runner.folder(built.stages["kit"].inputs[name])
     return built.folder("kit")
 
 

@@ -39,9 +39,15 @@ def build_validation_logits(
         run: is told nothing.
         data: the texts.
         isa: instruction-set class of this machine, which the last digits hang on.
-        model: folder of the ONNX model.
+        model: folder of the ONNX model, or of the PyTorch one where it is not exported.
     """
-    np.save(result / LOGITS_NAME, Classifier(model).logits(data.validation.texts))
+    texts = data.validation.texts
+    if read_manifest(model).format == "torch":
+        from optimize.training.predict import logits_of
+
+        np.save(result / LOGITS_NAME, logits_of(model, texts))
+    else:
+        np.save(result / LOGITS_NAME, Classifier(model).logits(texts))
 
 
 def build_calibrated(

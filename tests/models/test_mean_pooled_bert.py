@@ -1,5 +1,8 @@
 """A BERT whose head reads the mean of its tokens."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -110,3 +113,13 @@ def test_another_family_is_refused(tmp_path):
     other = AutoModelForSequenceClassification.from_config(config)
     with pytest.raises(StudentError, match=r"needs a BERT, and the student is a DistilBert"):
         mean_pooled(other)
+
+
+def test_it_is_known_by_name_wherever_a_checkpoint_is_first_looked_at(backbone, tmp_path):
+    """As the teacher of a recipe: its configuration is read long before its weights."""
+    mean_pooled(backbone).save_pretrained(tmp_path)
+    code = (
+        f"from optimize.models.checkpoint import label_names; print(label_names({str(tmp_path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(tuple(NAMES)), done.stderr

@@ -2,12 +2,18 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
+from optimize.data.splits import DataError
 from optimize.distill.projections import DistillError
 from optimize.models.checkpoint import CheckpointError
 from optimize.models.encoder import StudentError
+from optimize.pipeline.cost import Pace, cost_of, measured_pace
+from optimize.pipeline.graph import graph
 from optimize.pipeline.preflight import preflight
+from optimize.pipeline.runner import load_splits
+from optimize.quantize.calibrate import LOGITS_NAME, build_validation_logits
 from optimize.settings import SettingsError, load
 
 pytestmark = pytest.mark.torch
@@ -21,11 +27,12 @@ pytestmark = pytest.mark.torch
         ("student.feed_forward=9999", "the model's layers have 64"),
         ("student.layers=7", "layers"),
         ("distill.relation_heads=5", "relation_heads = 5 does not divide a width of 32"),
+        ("distill.relation_layer=21", "relation_layer = 21, and the teacher has 2 layers"),
     ],
 )
 def test_a_shape_that_is_not_there(tiny_recipe, change, told):
-    more = ["distill.relations=1"] if "relation_heads" in change else []
-    settings, _ = load(str(tiny_recipe), None, [change, *more])
+    more = ["distill.relations=1", "distill.relation_heads=4"] if "relation" in change else []
+    settings, _ = load(str(tiny_recipe), None, [*more, change])
     with pytest.raises((StudentError, DistillError), match=told):
         preflight(settings)
 
@@ -49,7 +56,75 @@ def test_a_teacher_that_generates_is_refused_where_it_would_be_exported(
         preflight(load(str(tiny_recipe), None, [teacher])[0])
     own = [teacher, f"student.checkpoint={tiny_backbone}"]
     own.append('judge.variants=["teacher-torch", "student-onnx", "student-int8"]')
-    assert preflight(load(str(tiny_recipe), None, own)[0]) is not None
+    chosen = load(str(tiny_recipe), None, own)[0]
+    assert preflight(chosen) is not None
+    stages = graph(chosen, load_splits(chosen))
+    assert "teacher-onnx" not in stages
+    assert stages["teacher-validation-logits"].inputs["model"] is stages["teacher"]
+
+
+def test_a_teacher_in_pytorch_is_asked_as_the_exported_one_is(tiny_kit, tmp_path, tiny_recipe):
+    data = load_splits(load(str(tiny_recipe), None, [])[0]).training
+    found = {}
+    for name in ("teacher-torch", "teacher-onnx"):
+        (tmp_path / name).mkdir()
+        build_validation_logits(tmp_path / name, None, data=data, isa="", model=tiny_kit / name)
+        found[name] = np.load(tmp_path / name / LOGITS_NAME)
+    np.testing.assert_allclose(*found.values(), atol=1e-4)
+
+
+def test_what_one_onnx_file_does_not_hold_is_refused(tiny_recipe, monkeypatch):
+    monkeypatch.setattr("optimize.models.fit.LARGEST_ONNX", 1000)
+    with pytest.raises(CheckpointError, match="an ONNX file holds 2 GiB at most"):
+        preflight(load(str(tiny_recipe), None, [])[0])
+    without = ['judge.variants=["teacher-torch", "student-onnx", "student-int8"]']
+    assert preflight(load(str(tiny_recipe), None, without)[0]) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("nothing.txt", None, "which does not exist"),
+        ("t.csv", "utterance\nx\n", "no column 'text'"),
+        ("t.jsonl", '{"text": "x"}\n{"text": 7}\n', "row 2"),
+    ],
+)
+def test_texts_of_ones_own_are_read_before_a_teacher_trains(
+    tiny_recipe, tmp_path, name, content, told
+):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    change = [f"distill.transfer={tmp_path / name}"]
+    with pytest.raises(DataError, match=told):
+        preflight(load(str(tiny_recipe), None, change)[0])
+
+
+def test_the_cost_counts_texts_of_ones_own_and_the_control(tiny_recipe, tmp_path):
+    (tmp_path / "more.txt").write_text("one\n\ntwo\n" * 500)
+    plain, _ = load(str(tiny_recipe), None, ["distill.augment=0", "distill.misspelt=0"])
+    splits, pace = load_splits(plain), Pace(0.01, 1000)
+    less = cost_of(plain, splits, pace)
+    changes = {
+        "distill.transfer": f"{tmp_path / 'more.txt'}",
+        "distill.control": "true",
+    }
+    more = {
+        key: cost_of(
+            load(str(tiny_recipe), None,
+                 ["distill.augment=0", "distill.misspelt=0", f"{key}={value}"])[0],
+            splits, pace,
+        )
+        for key, value in changes.items()
+    }  # fmt: skip
+    assert more["distill.transfer"].scored == less.scored + 1000
+    assert more["distill.transfer"].distilled == less.distilled + 1000 * plain.distill.epochs
+    assert more["distill.control"].minutes > less.minutes
+
+
+def test_the_pace_is_of_texts_as_they_are_cut(tiny_recipe):
+    """A text of more tokens than there are positions once ended `init` and `check`."""
+    chosen, _ = load(str(tiny_recipe), None, [])
+    assert measured_pace(chosen, [100_000, 3], 32).seconds > 0
 
 
 @pytest.mark.parametrize(
