@@ -77,13 +77,16 @@ class Classifier:
         self._session, self._process = self._opened(), os.getpid()
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._check_signature()
-        survive_fork(self._session)
 
     def _opened(self) -> Any:
         """A session of this process, of the file that the manifest was written for."""
         model = checked_bytes(self._folder, MODEL_NAME, self.manifest)
         self.facts = checked_facts(model, self._folder)
-        return open_session(model, self._threads, self._folder, self.facts, guarded=self._guarded)
+        session = open_session(
+            model, self._threads, self._folder, self.facts, guarded=self._guarded
+        )
+        survive_fork(session)  # one that was opened after a fork may see the next
+        return session
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its path: another process opens the bundle itself."""

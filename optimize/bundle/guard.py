@@ -31,6 +31,7 @@ from optimize.bundle.texts import Text
 TIMEOUT_S = 30.0
 MEMORY_BYTES = 4 << 30
 LAST_WORDS = 400
+LISTEN_S = 2.0
 # The folder that one stands in comes first on Python's path, and may be the stranger's: it is taken
 # off before anything is imported that is no part of the interpreter itself.
 START = f"""
@@ -85,6 +86,9 @@ class Guard:
     def __init__(self, child: subprocess.Popen[bytes], timeout_s: float) -> None:
         self._child, self._timeout_s = child, timeout_s
         self._answers: queue.Queue[bytes] = queue.Queue()
+        self._said = bytearray()
+        self._ended = threading.Thread(target=self._overhear, daemon=True)
+        self._ended.start()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def predict(self, text: Text) -> LabelSet:
@@ -129,9 +133,15 @@ class Guard:
             self._answers.put(line)
         self._answers.put(b"")
 
+    def _overhear(self) -> None:
+        """Read what libraries print: a child that nobody listens to waits when the pipe is full."""
+        stream: IO[bytes] | None = self._child.stderr
+        for line in stream or ():
+            self._said = (self._said + line)[-LAST_WORDS:]
+
     def _last_words(self) -> str:
-        stream = self._child.stderr
-        words = stream.read()[-LAST_WORDS:].decode(errors="replace").strip() if stream else ""
+        self._ended.join(LISTEN_S)
+        words = self._said.decode(errors="replace").strip()
         return f"Its last words: {words}" if words else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from optimize.bundle.folder import MODEL_NAME, BundleError
@@ -56,15 +55,14 @@ def open_session(
 
     options = session_options(threads, guarded=guarded)
     try:
-        with TemporaryDirectory(prefix="optimize-") as nothing:
-            # Were a tensor kept elsewhere after all, it would be looked for here, in vain.
-            options.add_session_config_entry(EXTERNAL_FOLDER, nothing)
-            return ort.InferenceSession(
-                model,
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=list(SLOW_FUSIONS),
-            )
+        # Were a tensor kept elsewhere after all, it would be looked for below a file, in vain.
+        options.add_session_config_entry(EXTERNAL_FOLDER, str(folder / MODEL_NAME / "nothing"))
+        return ort.InferenceSession(
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(SLOW_FUSIONS),
+        )
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load {folder / MODEL_NAME}: "

@@ -113,6 +113,16 @@ def test_an_endless_loop_is_stopped(bundle):
         guard.predict("refund")
 
 
+def test_what_a_bundle_prints_does_not_stop_it(tiny_kit, monkeypatch):
+    """Warnings of every call fill a pipe that nobody reads, and the child waits for ever."""
+    import optimize.bundle.guard as module
+
+    loud = "import os; os.write(2, b'a warning of the library\\n' * 10_000)\n"
+    monkeypatch.setattr(module, "START", loud + module.START)
+    with guarded(tiny_kit / "student-int8", timeout_s=20.0) as guard:
+        assert guard.predict("refund")
+
+
 def test_memory_has_a_limit(bundle):
     with guarded(bundle(huge())) as guard, pytest.raises((AnswerError, GuardError)):
         guard.predict("refund")

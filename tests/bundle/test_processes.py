@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -24,6 +25,21 @@ for used in (True, False):
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 print(classifier.predict(["please track my order"])[0].label, flush=True)
+child = os.fork()
+if not child:
+    classifier.predict(["please track my order"])
+    # A worker of a server that forks once more: its session was opened after the first fork.
+    for used in (True, False):
+        grandchild = os.fork()
+        if not grandchild:
+            if used:
+                print(classifier.predict(["please track my order"])[0].label, flush=True)
+            sys.exit(5)
+        _, status = os.waitpid(grandchild, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    sys.exit(4)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -36,7 +52,18 @@ def test_a_fork_answers_and_ends(tiny_kit):
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     label = Classifier(bundle).predict(["please track my order"])[0].label
-    assert done.stdout.split() == [label, "3", "3", label]
+    assert done.stdout.split() == [label, "3", "3", label, label, "5", "5", "4"]
+
+
+def test_it_needs_no_place_to_write(tiny_kit, monkeypatch):
+    """As in a container whose root is read-only and that has no folder for temporary files."""
+
+    def none(*_, **__):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", none)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert Classifier(tiny_kit / "student-int8", threads=1).predict(["refund"])
 
 
 def test_it_is_pickled_by_its_path(tiny_kit):
