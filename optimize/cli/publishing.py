@@ -53,28 +53,31 @@ def _check_name(repository: str) -> None:
 def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace) -> None:
     """The card, and the report's page where there is a report of this very bundle."""
     from optimize.bundle.folder import PAGE_NAME
+    from optimize.bundle.manifest import MANIFEST_NAME, FileEntry
     from optimize.judge.reports.card import hub_card
     from optimize.judge.reports.page import html
 
     report = variant = None
     if arguments.report is not None:
-        report, variant = _report_of(arguments.report, manifest)
+        whole = FileEntry.of(staged / MANIFEST_NAME).sha256
+        report, variant = _report_of(arguments.report, manifest, whole)
         (staged / PAGE_NAME).write_text(html(report), encoding="utf-8")
     card = hub_card(manifest, arguments.repository, report, variant or "")
     (staged / "README.md").write_text(card, encoding="utf-8")
 
 
-def _report_of(path: Path, manifest: Manifest) -> tuple[Report, str]:
+def _report_of(path: Path, manifest: Manifest, whole: str) -> tuple[Report, str]:
     from optimize.judge.stored import read_report
 
     report = read_report(path)
     digest = manifest.files["model.onnx"].sha256
     for name, facts in report.variants.items():
-        if facts.model_sha256 == digest:
+        # One model with another bias or tokenizer answers otherwise; older reports do not tell.
+        if facts.model_sha256 == digest and facts.manifest_sha256 in (whole, None):
             return report, name
     raise ValueError(
-        f"{path} did not judge this bundle: no variant of it has the model {digest[:10]}…; judge "
-        "it: `optimize run`, and give that report"
+        f"{path} did not judge this bundle: no variant of it has the model {digest[:10]}… with "
+        "this manifest; judge it: `optimize run`, and give that report"
     )
 
 
@@ -89,7 +92,13 @@ def _upload(staged: Path, arguments: argparse.Namespace) -> None:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    api.create_repo(arguments.repository, exist_ok=True, private=arguments.private)
+    # Unasked, an organisation's own default stands.
+    api.create_repo(arguments.repository, exist_ok=True, private=arguments.private or None)
+    if arguments.private and not api.repo_info(arguments.repository).private:
+        raise ValueError(
+            f"{arguments.repository} is there already and public, and --private was asked for: "
+            "nothing is uploaded. Make it private in its settings, or leave --private out"
+        )
     commit = api.upload_folder(
         repo_id=arguments.repository,
         folder_path=staged,

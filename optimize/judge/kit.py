@@ -69,6 +69,7 @@ class Variant:
             size_bytes=self.manifest.size_bytes,
             parameters=self.manifest.parameters,
             model_sha256=self._weights_digest(),
+            manifest_sha256=FileEntry.of(self.folder / MANIFEST_NAME).sha256,
             missing=self.missing,
         )
 

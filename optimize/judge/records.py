@@ -217,6 +217,8 @@ class VariantFacts(Record):
         size_bytes: bytes of every file that one ships.
         parameters: number of weights before quantization.
         model_sha256: digest of its weights.
+        manifest_sha256: of its manifest, which holds the digest of each file; older reports have
+            none.
         missing: why it could not be measured, if so.
         bytes_by_operator: of an ONNX model, bytes of the stored tensors by the operator that reads
             them, the most first; empty in older reports.
@@ -225,6 +227,7 @@ class VariantFacts(Record):
     size_bytes: int
     parameters: int
     model_sha256: str
+    manifest_sha256: str | None = None
     missing: str | None = None
     bytes_by_operator: dict[str, int] = {}
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from optimize.bundle.folder import BundleError
+from optimize.bundle.folder import BundleError, read_manifest
+from optimize.bundle.manifest import FileEntry
 from optimize.bundle.remote import folder_of
+from optimize.judge.kit import read_kit
+from optimize.judge.stored import write_json
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 READ = """
@@ -28,6 +31,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Answers)
         self.folder, self.uploaded, self.asked, self.deleted = folder, {}, [], []
+        self.created, self.private = [], False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -45,7 +49,9 @@ class Answers(BaseHTTPRequestHandler):
             self.say(json.dumps(names).encode())
         elif path.startswith("/api/models/owner/name"):
             names = [{"rfilename": file.name} for file in sorted(self.server.folder.iterdir())]
-            self.say(json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": names}).encode())
+            told = {"id": "owner/name", "sha": COMMIT, "siblings": names}
+            told["private"] = self.server.private
+            self.say(json.dumps(told).encode())
         elif path.startswith("/owner/name/resolve/"):
             self.file(Path(path).name, body=True)
         else:
@@ -58,6 +64,7 @@ class Answers(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append(self.path)
         if self.path.endswith("/repos/create"):
+            self.server.created.append(json.loads(content))
             self.say(json.dumps({"url": f"{self.server.address}/owner/name"}).encode())
         elif "/preupload/" in self.path:
             files = [
@@ -162,6 +169,20 @@ def test_a_push_shows_first_and_uploads_when_told(hub, tiny_kit, tmp_path):
     assert f'revision="{COMMIT}"' in done.stdout, done.stderr
     assert {"model.onnx", "manifest.json", "tokenizer.json", "README.md"} <= hub.uploaded.keys()
     assert not hub.deleted
+    # Who asks for nothing gets what the owner of the name has as a default.
+    assert [each.get("private") for each in hub.created] == [None]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("private", [True, False])
+def test_what_is_to_be_private_is_not_uploaded_in_public(hub, tiny_kit, tmp_path, private):
+    """A repository that is there already keeps its visibility, whatever is asked for."""
+    hub.private = private
+    push = ("-m", "optimize", "push", str(tiny_kit / "student-int8"), "owner/name")
+    done = run(hub, tmp_path, *push, "--private", "--yes")
+    assert hub.created[0]["private"] is True
+    assert bool(hub.uploaded) is private, done.stderr
+    assert private or "is there already and public" in done.stderr
 
 
 @pytest.mark.torch
@@ -183,3 +204,25 @@ def test_a_report_of_another_bundle_is_refused(tiny_kit, tmp_path, canned_report
     push = ("-m", "optimize", "push", str(tiny_kit / "student-int8"), "owner/name")
     done = run(hub, tmp_path, *push, "--report", str(tmp_path / "report.json"))
     assert "did not judge this bundle" in done.stderr
+
+
+def test_a_report_of_the_same_model_with_another_bias_is_refused(tiny_kit, tmp_path, canned_report):
+    """Its labels are others, and so are its figures."""
+    from optimize.cli.publishing import _report_of
+
+    bundle, path = tiny_kit / "student-int8", tmp_path / "report.json"
+    manifest = read_manifest(bundle)
+    whole = FileEntry.of(bundle / "manifest.json").sha256
+    report = canned_report("pass")
+    facts = read_kit(tiny_kit).variants["student-int8"].facts
+
+    def written(**change):
+        changed = {"student-int8": facts.model_copy(update=change)}
+        write_json(report.model_copy(update={"variants": report.variants | changed}), path)
+
+    written()
+    assert _report_of(path, manifest, whole)[1] == "student-int8"
+    with pytest.raises(ValueError, match="with this manifest"):
+        _report_of(path, manifest, "0" * 64)
+    written(manifest_sha256=None)  # as older reports
+    assert _report_of(path, manifest, "0" * 64)[1] == "student-int8"
