@@ -7,7 +7,8 @@ set -euo pipefail
 
 folder=$1
 name=$(printf %s "${GATE:-}" | tr -c 'A-Za-z0-9._/ -' _)
-marker="<!-- optimize-gate${name:+ $name} -->"
+# Names that differ in other characters alone are two gates all the same.
+marker="<!-- optimize-gate${name:+ $name $(printf %s "$GATE" | cksum | cut -d ' ' -f 1)} -->"
 body=$(mktemp)
 trap 'rm -f "$body"' EXIT
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -86,8 +87,12 @@ def test_gates_of_one_pull_request_have_comments_of_their_own(canned_report, tmp
     """Else the last one to end would be the only one that is told."""
     (tmp_path / "comment.md").write_text(comment(canned_report("fail")))
     asked, _, body = posted(tmp_path, GATE='ci/gate Linux-X64 a"b')
-    assert 'startswith("<!-- optimize-gate ci/gate Linux-X64 a_b -->")' in asked
-    assert body.startswith("<!-- optimize-gate ci/gate Linux-X64 a_b -->\n### FAIL")
+    marker = re.match(r"<!-- optimize-gate ci/gate Linux-X64 a_b \d+ -->\n(?=### FAIL)", body)
+    assert f'startswith("{marker.group().strip()}")' in asked
+    # Names that differ in other characters alone are two gates.
+    (tmp_path / "calls").unlink()
+    other = posted(tmp_path, GATE="ci/gate Linux-X64 a+b")[2]
+    assert other.splitlines()[0] != body.splitlines()[0]
     assert "ci/gate Linux-X64 a_b · commit" in body.splitlines()[-1]
 
 
