@@ -21,7 +21,11 @@ MARKUP = re.compile(
     r"!(?=\[)|(?<=\])(?=[(\[])|[`*~\\]|(?<![^\W_])_|_(?![^\W_])"  # within a line
     r"|^\[(?=[^\]]*\]:|[ xX]\])|^[#+=-](?=[\s#+=-]|$)|(?<=\d)(?=[.)](?:\s|$))"  # at its start
 )
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+# A dollar may begin a formula.
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"}
+LINKS = re.compile(
+    r"(?<=\w)(?=://)|(?<=[wW]{3})(?=\.)|(?<=@)|(?<!&#)(?<=#)(?=\d)|(?<=:)(?=[\w+-]+:)"
+)
 WORD_JOINER = "\u2060"
 
 
@@ -38,8 +42,8 @@ def for_markdown(line: str) -> str:
     escaped = "".join(
         ENTITIES.get(each, each) for each in MARKUP.sub(lambda found: f"\\{found.group()}", plain)
     )
-    # No link of a bare address, and nobody is called by a name.
-    return re.sub(r"(?<=\w)(?=://)|(?<=[wW]{3})(?=\.)|(?<=@)", WORD_JOINER, escaped)
+    # No link of a bare address or to an issue's number, no picture, and nobody is called by a name.
+    return LINKS.sub(WORD_JOINER, escaped)
 
 
 def for_command(text: str) -> str:

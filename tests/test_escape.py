@@ -105,3 +105,11 @@ def test_a_report_of_such_texts_acts_nowhere(evil):
     allowed = {"h2", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "br", "p"}
     assert not set(re.findall(r"<(\w+)", html)) - allowed, html
     assert len(annotation(gate).split("\n")) == 1
+
+
+@pytest.mark.parametrize("text", ["$x$", "$$x$$", ":tada:", "#12", "owner/name#12", "a :+1: b"])
+def test_github_makes_nothing_of_its_own_marks(text):
+    """Formulas, small pictures and the numbers of issues."""
+    shown = escape.for_markdown(text)
+    assert not re.search(r"\$|:[\w+-]+:|(?<!&)#\d", shown)
+    assert "".join(shown.split(escape.WORD_JOINER)).replace("&#36;", "$") == text

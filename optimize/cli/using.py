@@ -122,9 +122,9 @@ def _label_all(
             continue
         labels = ", ".join(found.labels) or "none"
         probabilities = ", ".join(f"{each:.4f}" for each in found.probabilities)
-        line = f"{labels}\t{probabilities}\t{text}"
-        shown = for_terminal(line).replace("\\x09", "\t")
-        print(shown, flush=True)
+        # A tab of the text parts a pair; one of a label parts nothing.
+        cells = [labels, probabilities, *text.split("\t")]
+        print("\t".join(map(for_terminal, cells)), flush=True)
     return code
 
 

@@ -254,18 +254,18 @@ def test_what_cannot_be_judged_is_one_mistake_of_usage(run, options, words):
 
 @pytest.fixture
 def relabelled(tiny_kit, pytester):
-    """A bundle with another label, as of a branch before a class was renamed."""
+    """A bundle of other labels, as of a branch before all classes were renamed."""
     folder = pytester.path / "before"
     shutil.copytree(tiny_kit / "student-int8", folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["labels"][0] = "renamed"
+    manifest["labels"] = [f"old {name}" for name in manifest["labels"]]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
 def test_a_baseline_of_other_labels_is_one_mistake_of_usage(run, relabelled):
     result = run(f"--baseline={relabelled}")
-    assert_one_mistake(result, "judge it without a baseline (in the action, `baseline: none`)")
+    assert_one_mistake(result, "Judge without a baseline (in the action, `baseline: none`)")
 
 
 def test_what_is_refused_in_the_run_is_told_once(run, pytester):

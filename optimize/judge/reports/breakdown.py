@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from optimize.judge.label_sets import NO_LABEL
 from optimize.judge.records import Predictions, Report
 
 Ids = NDArray[np.int64]
@@ -23,6 +24,8 @@ class LabelScore(NamedTuple):
         reference: share that the reference has right.
         candidate: share that the candidate has right.
         examples: texts that the candidate has wrong, with what it said, the surest first.
+        given_wrongly: texts that the candidate gives the label and that have it not.
+        reference_wrongly: the same of the reference.
     """
 
     label: str
@@ -30,6 +33,8 @@ class LabelScore(NamedTuple):
     reference: float
     candidate: float
     examples: tuple[tuple[str, str], ...]
+    given_wrongly: int = 0
+    reference_wrongly: int = 0
 
 
 class Confusion(NamedTuple):
@@ -89,7 +94,8 @@ def pair_of(report: Report) -> Pair | None:
 def by_label(report: Report, pair: Pair, examples: int = 3) -> list[LabelScore]:
     """Every label that a text has, where the candidate is worst first.
 
-    Where a text has several, a label is right where it is among those that the text is given.
+    Where a text has several, a label is right where it is among those that the text is given; to
+    have none is one more label.
     """
     answers = report.predictions[report.split]
     truth = np.asarray(report.labels)
@@ -97,7 +103,8 @@ def by_label(report: Report, pair: Pair, examples: int = 3) -> list[LabelScore]:
     sure = np.asarray(answers[pair.candidate].confidences)
     found = []
     for name, ids in _ids_by_label(report, np.unique(truth)).items():
-        rows = np.flatnonzero(np.isin(truth, ids))
+        has = np.isin(truth, ids)
+        rows = np.flatnonzero(has)
         right = np.isin(ours[rows], ids)
         wrong = rows[~right]
         shown = wrong[np.argsort(-sure[wrong], kind="stable")][:examples]
@@ -108,6 +115,8 @@ def by_label(report: Report, pair: Pair, examples: int = 3) -> list[LabelScore]:
                 float(np.isin(theirs[rows], ids).mean()),
                 float(right.mean()),
                 tuple((_text(report, row), _name(report, ours[row])) for row in shown),
+                int((np.isin(ours, ids) & ~has).sum()),
+                int((np.isin(theirs, ids) & ~has).sum()),
             )
         )
     return sorted(found, key=lambda each: (each.candidate, each.label))
@@ -118,12 +127,15 @@ def _ids_by_label(report: Report, present: NDArray[np.int64]) -> dict[str, list[
     if report.label_sets is None:
         return {_name(report, label): [int(label)] for label in present}
     held = {label for each in present for label in report.label_sets[each]}
-    return {
+    found = {
         report.class_names[label]: [
             number for number, members in enumerate(report.label_sets) if label in members
         ]
         for label in sorted(held)
     }
+    if none := [int(number) for number in present if not report.label_sets[number]]:
+        found[NO_LABEL] = none
+    return found
 
 
 def confusions(report: Report, pair: Pair, most: int = 12) -> list[Confusion]:

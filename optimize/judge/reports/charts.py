@@ -227,6 +227,8 @@ class _LogAxis:
         first, last = math.floor(self._low / math.log(10)), math.ceil(self._high / math.log(10))
         every = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
         inside = [tick for tick in every if self._low <= math.log(tick) <= self._high]
+        if len(inside) < 2:  # a short axis lies between two of them
+            return _round_ticks(math.exp(self._low), math.exp(self._high))
         # So many fit beside each other on a phone.
         return inside if len(inside) <= 7 else [t for t in inside if _leading(t) == 1]
 

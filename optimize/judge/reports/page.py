@@ -47,6 +47,7 @@ CONTROL = "control"
 MOST_LABELS, MOST_CHANGED, MOST_NODES = 40, 500, 20
 # How a report says where its settings came from: the source, and each change of it.
 OVERRIDE = re.compile(r", (?=[\w-]+(?:\.[\w-]+)*=)")
+BRACKETS = (("{", "}"), ("[", "]"))
 OF_KIT, OF_DUET = "the kit ", "duet "
 COMMIT = re.compile(r" \([0-9a-f]{10}\)$")
 HEADLINES = {"pass": "Safe to ship", "fail": "Do not ship", "inconclusive": "Not decided"}
@@ -137,11 +138,13 @@ def sentence(report: Report, pair: Pair | None) -> str:
     drop, worst = found.drop_pp, found.interval.high
     if report.label_sets is None:
         word = "fewer" if drop > 0 else "more"
-        cost = f"on {report.split} it answers {abs(drop):.1f} pp {word} texts right"
+        much = f"{abs(drop):.1f} pp {word}" if f"{abs(drop):.1f}" != "0.0" else "as many"
+        cost = f"on {report.split} it answers {much} texts right"
         worse = "fewer"
     else:
         word = "lower" if drop > 0 else "higher"
-        cost = f"on {report.split} its micro F1 is {abs(drop):.1f} pp {word}"
+        much = f"{abs(drop):.1f} pp {word}" if f"{abs(drop):.1f}" != "0.0" else "the same"
+        cost = f"on {report.split} its micro F1 is {much}"
         worse = "lower"
     if worst is not None:
         cost += f", at worst {max(0.0, worst):.1f} {worse}"
@@ -154,6 +157,8 @@ def _faster(report: Report, pair: Pair) -> list[str]:
     ratio = _ratio(report, pair)
     if ratio is None:
         return []
+    if f"{max(ratio, 1 / ratio):.1f}" == "1.0":
+        return ["no faster"]
     return [f"{ratio:.1f}× as fast" if ratio >= 1 else f"{1 / ratio:.1f}× slower"]
 
 
@@ -175,6 +180,10 @@ def _smaller(report: Report, pair: Pair) -> list[str]:
     if pair.reference not in facts or pair.candidate not in facts:
         return []
     share = 100 * (1 - facts[pair.candidate].size_bytes / facts[pair.reference].size_bytes)
+    if f"{abs(share):.0f}" == "0":
+        return ["no smaller"]
+    if f"{share:.0f}" == "100":
+        return [f"{min(share, 99.9):.1f} % smaller"]
     return [f"{share:.0f} % smaller" if share >= 0 else f"{-share:.0f} % larger"]
 
 
@@ -253,12 +262,14 @@ def _answers(report: Report, pair: Pair | None) -> dict[str, Any]:
         return {"pair": None}
     names = answered_variants(report)
     labels = by_label(report, pair)
-    wrong = [each for each in labels if each.candidate < 1][:MOST_LABELS]
+    sets = report.label_sets is not None
+    wrong = [each for each in labels if each.candidate < 1 or (sets and each.given_wrongly)]
+    wrong = wrong[:MOST_LABELS]
     changed, count = changed_texts(report, names, pair, MOST_CHANGED)
     curves = {name: reliability(report, name) for name in (pair.candidate, pair.reference)}
     return {
         "pair": pair,
-        "sets": report.label_sets is not None,
+        "sets": sets,
         "labels": wrong,
         "hidden_labels": len(labels) - len(wrong),
         "confusions": confusions(report, pair),
@@ -289,7 +300,8 @@ def _history(report: Report, earlier: Sequence[Report]) -> dict[str, Any]:
     for result in report.gates:
         values = [run[result.name].value for run in runs if result.name in run]
         known = [value for value in values if value is not None and math.isfinite(value)]
-        if len(known) > 1:
+        # The last dot is drawn as this run's.
+        if len(known) > 1 and result.value is not None and math.isfinite(result.value):
             chart = charts.sparkline(known, _limit_of(result))
             found.append((result.name, _markup(chart), result.measured))
     return {"history": found, "history_runs": len(runs)}
@@ -305,6 +317,17 @@ def _sensitivity(nodes: Sequence[NodeCost]) -> dict[str, Any]:
     }
 
 
+def _parted(source: str) -> list[str]:
+    """Where the settings came from, and each change of them: a table within one is not parted."""
+    found: list[str] = []
+    for piece in OVERRIDE.split(source):
+        if found and any(found[-1].count(a) > found[-1].count(b) for a, b in BRACKETS):
+            found[-1] += f", {piece}"
+        else:
+            found.append(piece)
+    return found
+
+
 def _limit_of(result: GateResult) -> float:
     return result.limit_value
 
@@ -314,7 +337,7 @@ def command(report: Report) -> str:
 
     A kit, bundle or interpreter that was given beside a recipe is in no report.
     """
-    source, *changes = OVERRIDE.split(report.settings_source)
+    source, *changes = _parted(report.settings_source)
     kind, _, name = source.partition(" ")
     words = ["pytest", "benchmarks"]
     if source.startswith(OF_DUET):
@@ -331,6 +354,7 @@ def command(report: Report) -> str:
     words += [*(["--quick"] if report.mode == "quick" else []), "--out", "report"]
     return (
         f"# settings: {report.settings_source}\n"
+        "# and --kit, --bundle or --python, where one was given beside them\n"
         f"# optimize {report.optimize_version}, data {report.data_digest[:10]}\n"
         f"{shlex.join(words)}"
     )

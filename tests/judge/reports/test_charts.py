@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from optimize.judge.reports.charts import CHARACTER, Bubble, bubbles
+from optimize.judge.reports.charts import CHARACTER, Bubble, Dots, bubbles, strips
 
 # Latency in milliseconds, accuracy in per cent, bytes: as in reports of real runs.
 CROWDED = {
@@ -44,3 +44,9 @@ def test_a_name_is_clear_of_bubbles_where_there_is_room():
         for centre_x, centre_y, radius in ((float(x), float(y), float(r)) for x, y, r in circles):
             nearest = min(max(centre_x, left), right)
             assert math.hypot(nearest - centre_x, y - 5 - centre_y) >= radius
+
+
+@pytest.mark.parametrize("values", [[2.5, 3.5], [0.6, 0.9], [3.0, 3.2], [1.0, 1.0]])
+def test_an_axis_has_figures_wherever_its_values_lie(values):
+    chart = strips([Dots("a", values, min(values), max(values))], "ms")
+    assert len(re.findall(r">[0-9.e-]+ ms<", chart)) >= 1

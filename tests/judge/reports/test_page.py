@@ -66,7 +66,8 @@ def test_what_is_lost_is_told_in_a_sentence(report):
     pair = pair_of(report)
     assert pair == ("teacher-torch", "student-int8")
     assert re.match(
-        r"student-int8 is .*× as fast and .* % (smaller|larger)", sentence(report, pair)
+        r"student-int8 is (no faster|.*× as fast) and (no smaller|.* % (smaller|larger)) than",
+        sentence(report, pair),
     )
 
 
@@ -217,6 +218,11 @@ def test_another_file_is_refused_with_what_writes_one(report, tmp_path, capsys, 
             "--set 'data.source=my data, x.csv' --quick --out report",
         ),
         ("[tool.optimize] of pyproject.toml", "full", "pytest benchmarks --out report"),
+        (
+            'recipe r, gates.size={kind="size", max_mb=3}, judge.variants=["a", "b"]', "full",
+            """optimize run --recipe r --set 'gates.size={kind="size", max_mb=3}' """
+            """--set 'judge.variants=["a", "b"]' --out report""",
+        ),
         ("duet kit --python 'my old/python' --python python --max-slowdown-pct 3 --threads 1",
          "full", "optimize duet kit --python 'my old/python' --python python --max-slowdown-pct 3 "
          "--threads 1 --out report"),
@@ -236,7 +242,8 @@ def test_the_first_figure_is_the_paired_one(report):
     series[pair.reference] = series[pair.reference].model_copy(update={"p50_ms": 1e6})
     timing = report.timing.model_copy(update={"series": {"typical": series}})
     told = sentence(report.model_copy(update={"timing": timing}), pair)
-    assert f"{found.ratio:.1f}× as fast" in told
+    assert f"{found.ratio:.1f}" == "1.0"
+    assert "no faster" in told
 
 
 def test_labels_of_texts_that_have_several_are_told_one_by_one(canned_report):
@@ -257,7 +264,71 @@ def test_labels_of_texts_that_have_several_are_told_one_by_one(canned_report):
         "refund": (2, 0.0),
         "cancel": (2, 1.0),
     }
+    assert (found["cancel"].given_wrongly, found["refund"].given_wrongly) == (0, 0)
     assert [text for text, _ in found["refund"].examples] == ["b", "c"]
+
+
+def test_labels_that_are_given_wrongly_are_told(canned_report):
+    """Recall alone is perfect for a label that every text is given; and no label is one more."""
+    report = answering(canned_report("pass"), ("a", "b", "c"))
+    all_of_it = Predictions(labels=(0, 0, 0), confidences=(0.9, 0.9, 0.9))
+    right = Predictions(labels=(0, 1, 2), confidences=(0.9, 0.9, 0.9))
+    report = report.model_copy(update={
+        "labels": (0, 1, 2),
+        "label_sets": ((0,), (1,), ()),
+        "class_names": ("cancel", "refund"),
+        "label_names": ("cancel", "refund", "(none)"),
+        "predictions": {report.split: {"teacher-torch": right, "student-int8": all_of_it}},
+    })  # fmt: skip
+    found = {each.label: each for each in by_label(report, pair_of(report))}
+    assert found["cancel"].candidate == 1.0
+    assert (found["cancel"].given_wrongly, found["cancel"].reference_wrongly) == (2, 0)
+    assert (found["(none)"].texts, found["(none)"].candidate) == (1, 0.0)
+    text = Parsed(html(report)).text
+    assert "given wrongly" in text
+    assert "2 (0)" in text
+    assert "no mistake" not in text  # each of the three has one
+
+
+@pytest.mark.parametrize(
+    ("ratio", "smaller", "drop", "told"),
+    [
+        (0.97, 0.004, 0.0, "no faster and no smaller than"),
+        (1.02, 0.9952, 0.04, "no faster and 99.5 % smaller than"),
+        (5.0, 0.99999, -0.02, "5.0× as fast and 99.9 % smaller than"),
+    ],
+)
+def test_a_sentence_stays_true_when_figures_are_rounded(report, ratio, smaller, drop, told):
+    report = compared(report)
+    pair = pair_of(report)
+    speedups = tuple(
+        each.model_copy(update={"ratio": ratio}) if each.candidate == pair.candidate else each
+        for each in report.comparisons.speedups
+    )
+    drops = tuple(
+        each.model_copy(update={"drop_pp": drop}) if each.candidate == pair.candidate else each
+        for each in report.comparisons.drops
+    )
+    sizes = {pair.reference: 10**8, pair.candidate: round(10**8 * (1 - smaller))}
+    variants = {
+        name: facts.model_copy(update={"size_bytes": sizes.get(name, facts.size_bytes)})
+        for name, facts in report.variants.items()
+    }
+    found = report.comparisons.model_copy(update={"speedups": speedups, "drops": drops})
+    words = sentence(report.model_copy(update={"comparisons": found, "variants": variants}), pair)
+    assert told in words
+    assert "answers as many texts right, at worst" in words
+
+
+def test_what_changed_is_shown_of_a_variant_alone_too(report):
+    """One that is held against a stored report has no other variant beside it."""
+    change = LabelChange(text="where", truth="track", before="track", after="refund",
+                         before_confidence=0.9, after_confidence=0.6)  # fmt: skip
+    facts = BaselineFacts(source="b.json", kind="report", model_sha256="0", changes=(change,))
+    alone = {report.split: {"student-int8": report.predictions[report.split]["student-int8"]}}
+    single = report.model_copy(update={"baseline": facts, "predictions": alone})
+    assert pair_of(single) is None
+    assert "Texts that changed label since the baseline" in html(single)
 
 
 def test_texts_that_changed_since_the_baseline_are_shown(report):
