@@ -27,6 +27,7 @@ from optimize.models.checkpoint import load_tokenizer
 from optimize.models.language_model import GenerateError, Vocabulary, draw, load_language_model
 from optimize.settings.training import GenerateSettings
 from optimize.training.batches import LengthBatches
+from optimize.training.dataset import LengthLoader
 from optimize.training.optimizer import linear_schedule
 from optimize.training.run import Run
 from optimize.workspace import Tell
@@ -197,7 +198,7 @@ class _WriterTrainer(Trainer):
         lengths = np.array([len(ids) for ids in rows["input_ids"]])
         size, seed = self.args.per_device_train_batch_size, self.args.seed
         batches = LengthBatches(lengths, size, seed)
-        return DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+        return LengthLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None

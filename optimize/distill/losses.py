@@ -134,20 +134,24 @@ def decoupled_loss(
     return (of_target + non_target * of_others) * temperature**2
 
 
-def logit_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Mean squared error of centred logits, averaged over labels and batch.
+def logit_loss(student_logits: Tensor, teacher_logits: Tensor, *, centred: bool = True) -> Tensor:
+    """Mean squared error of logits, averaged over labels and batch.
 
-    Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", equation 2. Centred, since a
-    constant added to all logits of an example changes no answer.
+    Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", equation 2. Centred where a softmax
+    reads them, since a constant added to all logits of an example changes no answer there.
 
     Args:
         student_logits: shape (batch, labels).
         teacher_logits: the same shape.
+        centred: whether the mean over an example's logits is taken off; not where each is read
+            alone, as where a text may have several labels.
 
     Returns:
         A scalar, in squared logits.
     """
     _check_shapes(student_logits, teacher_logits)
+    if not centred:
+        return functional.mse_loss(student_logits, teacher_logits)
     ours = student_logits - student_logits.mean(dim=-1, keepdim=True)
     theirs = teacher_logits - teacher_logits.mean(dim=-1, keepdim=True)
     return functional.mse_loss(ours, theirs)

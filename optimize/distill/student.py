@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from optimize.bundle.folder import read_manifest
@@ -31,6 +33,9 @@ from optimize.training.run import Run
 from optimize.training.save import save_trained
 from optimize.training.soft_targets import SoftTargets
 from optimize.training.tokens import tokenise_once
+
+# Of a head's weights, where a configuration does not say: BERT's.
+INITIALIZER_RANGE = 0.02
 
 # Of a static student, where its settings say nothing.
 STATIC_DROPOUT, STATIC_WIDTH = 0.1, 256
@@ -304,7 +309,15 @@ def make_student(
         model = mean_pooled(model)
     keep_layers(model, settings.layers)
     if settings.new_head:
-        model._init_weights(classification_head(model))
+        _draw_anew(classification_head(model), model.config)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     return model, tokenizer
+
+
+def _draw_anew(head: nn.Linear, config: Any) -> None:
+    """A head as its family begins with; transformers 5 leaves one alone that was loaded."""
+    with torch.no_grad():
+        head.weight.normal_(0.0, getattr(config, "initializer_range", INITIALIZER_RANGE))
+        if head.bias is not None:
+            head.bias.zero_()

@@ -150,7 +150,7 @@ class _Scoring:
         relations: int | None = None
         if self.student is not None:
             depth = student_depth(self.student, teacher)
-            hidden = mapped_layers(depth, len(layer_stack(teacher)[2]))
+            hidden = mapped_layers(self.student, depth, len(layer_stack(teacher)[2]))
         if self.relation_layer is not None:
             relations = self.relation_layer or len(layer_stack(teacher)[2])
         return Wanted(hidden, relations)

@@ -68,7 +68,8 @@ class DistillationTrainer(ClassifierTrainer):
             decoupled = losses.decoupled_loss(logits, teacher, temperature, settings.non_target)
             total = total + settings.decoupled * decoupled
         if settings.logits:
-            total = total + settings.logits * losses.logit_loss(logits, teacher)
+            squared = losses.logit_loss(logits, teacher, centred=labels.ndim == 1)
+            total = total + settings.logits * squared
         return total
 
     def _state_terms(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from optimize.models.checkpoint import load_config
-from optimize.models.encoder import LAYER_COUNT_KEYS, layer_stack
+from optimize.models.encoder import LAYER_COUNT_KEYS, chosen_layers, layer_stack
 from optimize.settings.training import StudentSettings
 
 
@@ -19,10 +19,17 @@ def student_depth(settings: StudentSettings, teacher: PreTrainedModel) -> int:
     return int(next(getattr(config, key) for key in LAYER_COUNT_KEYS if hasattr(config, key)))
 
 
-def mapped_layers(student: int, teacher: int) -> tuple[int, ...]:
+def mapped_layers(settings: StudentSettings, student: int, teacher: int) -> tuple[int, ...]:
     """The teacher's layer that each of the student's stands for, counted from 1.
 
-    The uniform map of Jiao et al. 2020, "TinyBERT", section 3.1, rounded where the depths do not
-    divide; the last stands for the last.
+    Where the student is made of the teacher, the very layers that it keeps; else the uniform map of
+    Jiao et al. 2020, "TinyBERT", section 3.1.
+
+    Args:
+        settings: say which layers are kept.
+        student: its layers.
+        teacher: its layers.
     """
-    return tuple(max(1, round(layer * teacher / student)) for layer in range(1, student + 1))
+    if settings.checkpoint == "teacher":
+        return chosen_layers(settings.layers or teacher, teacher)
+    return tuple(max(1, layer * teacher // student) for layer in range(1, student + 1))

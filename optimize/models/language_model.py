@@ -98,7 +98,7 @@ def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedMode
     """
     try:
         with quiet():
-            return AutoModelForCausalLM.from_pretrained(
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 locate(checkpoint),
                 revision=revision,
                 use_safetensors=True,  # a pickle could run code
@@ -106,6 +106,9 @@ def load_language_model(checkpoint: str, revision: str | None) -> PreTrainedMode
                 dtype=torch.float32,
                 attn_implementation="eager",  # texts are short
             )
+            # Its own would replace what the recipe asks for and equals a default of the library.
+            model.generation_config = GenerationConfig()
+            return model
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"generate.checkpoint {checkpoint!r} (revision {revision}) is no causal language model "

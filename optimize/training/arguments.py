@@ -44,7 +44,8 @@ def training_arguments(
         optim="adamw_torch_fused",
         bf16=training_precision(settings.precision) == "bf16",
         use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
+        # The head takes no part in a loss on inner states alone.
+        ddp_find_unused_parameters=_representation_epochs(settings) > 0,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,  # the newest may be cut short, and then the one before is whole
@@ -65,8 +66,43 @@ def callbacks(settings: TrainingSettings, run: Run) -> list[TrainerCallback]:
     """Sealed checkpoints, a line an epoch, an early stop where the settings ask, the run's own."""
     chosen: list[TrainerCallback] = [SealCheckpoints(run), EpochLine(run.tell), *run.watch]
     if settings.patience:
-        chosen.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+        chosen.append(Patience(settings.patience, _representation_epochs(settings)))
     return chosen
+
+
+def _representation_epochs(settings: TrainingSettings) -> int:
+    """Epochs of the losses on inner states alone; a teacher has none."""
+    return int(getattr(settings, "representation_epochs", 0))
+
+
+class Patience(EarlyStoppingCallback):
+    """An early stop that counts no epoch in which the head is not learning yet.
+
+    Args:
+        patience: epochs without a gain.
+        spared: epochs from the start on that do not count.
+    """
+
+    def __init__(self, patience: int, spared: int) -> None:
+        super().__init__(early_stopping_patience=patience)
+        self._spared = spared
+
+    def on_evaluate(  # type: ignore[override]  # as the callback that it extends
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **more: Any,
+    ) -> None:
+        """Count an epoch."""
+        if (state.epoch or 0.0) > self._spared:
+            super().on_evaluate(args, state, control, metrics, **more)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: how it is made again, and how many epochs were counted."""
+        made = {"patience": self.early_stopping_patience, "spared": self._spared}
+        return {**super().state(), "args": made}
 
 
 class EpochLine(TrainerCallback):

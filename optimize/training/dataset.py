@@ -57,8 +57,17 @@ class TrainingSet:
         return batch
 
 
-class TrainingLoader(DataLoader[Any]):
-    """Batches of a training set; Trainer tells it the epoch."""
+class LengthLoader(DataLoader[Any]):
+    """Batches by length; Trainer tells it the epoch, of which a plain loader knows nothing."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0."""
+        batches: Any = self.batch_sampler
+        batches.set_epoch(epoch)
+
+
+class TrainingLoader(LengthLoader):
+    """Batches of a training set."""
 
     def __init__(self, training_set: TrainingSet, batches: LengthBatches, profile: Profile) -> None:
         super().__init__(
@@ -66,11 +75,7 @@ class TrainingLoader(DataLoader[Any]):
             batch_sampler=batches,
             collate_fn=self._collate,
         )
-        self._training_set, self._batches, self._profile = training_set, batches, profile
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
-        self._batches.set_epoch(epoch)
+        self._training_set, self._profile = training_set, profile
 
     def _collate(self, rows: list[int]) -> dict[str, Any]:
         with self._profile.section("data"):

@@ -1,5 +1,7 @@
 """Texts that a language model writes for the transfer set."""
 
+import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -16,10 +18,16 @@ from optimize.data.splits import UNLABELLED
 from optimize.data.transfer_set import TransferSet
 from optimize.distill.generate import Writer
 from optimize.models import checkpoint
-from optimize.models.language_model import GenerateError, Vocabulary, draw
+from optimize.models.language_model import (
+    GenerateError,
+    Vocabulary,
+    draw,
+    load_language_model,
+)
 from optimize.pipeline.runner import Build, Runner
 from optimize.settings.data import DataSettings
 from optimize.settings.training import GenerateSettings
+from optimize.training.batches import LengthBatches
 from optimize.training.distributed import Processes
 from optimize.training.run import Run
 
@@ -98,6 +106,36 @@ def test_likeliest_continuation_is_the_librarys_own(language_model, model):
     )[0, 2:].tolist()
     rows = draw(model, prompt, 3, -1, 12, settings(language_model, top_k=1))
     assert rows == [expected] * 3
+
+
+def test_a_models_own_way_of_drawing_is_not_the_recipes(language_model, tmp_path):
+    """Under transformers 4 it would stand in wherever the recipe asks for the library's default."""
+    folder = shutil.copytree(language_model, tmp_path / "lm")
+    (folder / "generation_config.json").write_text(json.dumps(
+        {"temperature": 0.01, "top_k": 1, "top_p": 0.1, "transformers_version": "4.57.0"}
+    ))  # fmt: skip
+    found = {}
+    for name in (language_model, folder):
+        torch.manual_seed(0)
+        chosen = settings(name, temperature=1.0, top_k=50)
+        found[name] = draw(load_language_model(str(name), None).eval(), [5], 20, 1, 5, chosen)
+    assert found[folder] == found[language_model]
+    assert len({tuple(row) for row in found[folder]}) > 5
+
+
+def test_the_writer_sees_its_batches_anew_in_every_epoch(language_model, train):
+    seen = []
+
+    class Watch(LengthBatches):
+        def set_epoch(self, epoch):
+            seen.append(epoch)
+            super().set_epoch(epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optimize.distill.generate.LengthBatches", Watch)
+        chosen = settings(language_model, epochs=2, texts=1)
+        Writer(chosen, train, ("cancel", "refund", "track"), 16, lambda line: None).learn(None)
+    assert seen == [0, 1]
 
 
 def test_rows_end_where_the_text_ends_or_at_the_limit(language_model, model):

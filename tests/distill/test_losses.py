@@ -116,6 +116,13 @@ def test_logit_loss_does_not_see_a_shift(student, teacher, shift):
     assert logit_loss(teacher, teacher).item() == 0
 
 
+def test_where_each_logit_is_read_alone_a_shift_is_an_error():
+    """As where a text may have several labels: a shift moves every probability."""
+    student, teacher = torch.tensor([[3.0, 1.0]]), torch.tensor([[7.0, 5.0]])
+    assert logit_loss(student, teacher).item() == 0
+    assert logit_loss(student, teacher, centred=False).item() == 16
+
+
 def test_logit_loss_by_hand():
     # centred: (1, −1) against (0, 0)
     assert logit_loss(torch.tensor([[3.0, 1.0]]), torch.tensor([[5.0, 5.0]])).item() == 1

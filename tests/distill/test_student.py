@@ -85,6 +85,21 @@ def test_student_from_the_teacher_has_its_very_layers(tiny_kit):
     assert torch.equal(student.classifier.weight, whole.classifier.weight)
 
 
+def test_a_new_head_is_drawn_anew(tiny_kit):
+    """Under transformers 5 too, which leaves alone what was loaded."""
+    teacher, names = str(tiny_kit / "teacher-torch"), ("cancel", "refund", "track")
+    heads = [
+        make_student(StudentSettings(new_head=new), teacher, names, seed)[0].classifier
+        for new, seed in ((False, 0), (True, 0), (True, 0), (True, 1))
+    ]
+    old, new, again, other = (head.weight.detach() for head in heads)
+    assert torch.equal(new, again)
+    assert not torch.equal(new, old)
+    assert not torch.equal(new, other)
+    assert heads[1].bias.abs().sum() == 0
+    assert 0.01 < new.std() < 0.04
+
+
 def test_student_from_a_checkpoint_gets_a_seeded_head(tiny_backbone):
     settings = StudentSettings(checkpoint=str(tiny_backbone))
     heads = [

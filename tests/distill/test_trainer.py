@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from harm import flipped
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from optimize.data import load as data
 from optimize.data.arrays import Rows
@@ -27,6 +27,7 @@ from optimize.models.attention import attention_for
 from optimize.models.encoder import classification_head
 from optimize.settings.data import DataSettings
 from optimize.settings.training import DistillSettings
+from optimize.training.arguments import Patience, training_arguments
 from optimize.training.dataset import TrainingSet
 from optimize.training.evaluation import PaddingCollator, tokenised
 from optimize.training.resume import last_whole_checkpoint
@@ -327,6 +328,28 @@ def test_patience_outlives_a_kill(splits, tiny_backbone, tmp_path):
     Watch.killed = False
     trained(splits, tiny_backbone, tmp_path, **still)
     assert epochs == [1, 2, 3]
+
+
+def test_epochs_without_the_head_do_not_try_ones_patience(tmp_path):
+    """It has learned nothing then: the first score by chance would be the last."""
+    spared = Patience(2, spared=3)
+    plain = Patience(2, spared=0)
+    arguments = training_arguments(DistillSettings(), tmp_path, "accuracy")
+    for callback, stop_at in ((spared, 5), (plain, 2)):
+        state, control, stopped = TrainerState(best_metric=0.9), TrainerControl(), []
+        for epoch in range(1, 7):
+            state.epoch = float(epoch)
+            callback.on_evaluate(arguments, state, control, metrics={"eval_accuracy": 0.5})
+            if control.should_training_stop:
+                stopped.append(epoch)
+        assert stopped[0] == stop_at
+
+
+def test_a_head_without_a_loss_is_no_fault_between_processes(tmp_path):
+    for epochs, unused in ((0, False), (1, True)):
+        chosen = DistillSettings(representation_epochs=epochs, pooled=1.0)
+        found = training_arguments(chosen, tmp_path, "accuracy").ddp_find_unused_parameters
+        assert found is unused
 
 
 def test_average_is_the_formula(splits, tiny_backbone, tmp_path):

@@ -17,7 +17,8 @@ from transformers import (
 
 from optimize.models.activations import Activations
 from optimize.models.depth import mapped_layers
-from optimize.models.encoder import StudentError, set_dropout
+from optimize.models.encoder import StudentError, chosen_layers, set_dropout
+from optimize.settings.training import StudentSettings
 from optimize.training.optimizer import parameter_groups
 
 SMALL = {"vocab_size": 40, "num_labels": 3}
@@ -92,7 +93,8 @@ def test_layer_without_queries_is_refused(model):
 
 @given(st.integers(1, 12), st.integers(1, 24))
 def test_the_last_layer_stands_for_the_last_and_order_is_kept(student, teacher):
-    layers = mapped_layers(student, teacher)
+    own = StudentSettings(checkpoint="elsewhere")
+    layers = mapped_layers(own, student, teacher)
     assert len(layers) == student
     assert layers[-1] == teacher
     assert list(layers) == sorted(layers)
@@ -100,8 +102,16 @@ def test_the_last_layer_stands_for_the_last_and_order_is_kept(student, teacher):
 
 
 def test_layer_map_by_hand():
-    assert mapped_layers(3, 12) == (4, 8, 12)
-    assert mapped_layers(6, 12) == (2, 4, 6, 8, 10, 12)
+    own = StudentSettings(checkpoint="elsewhere")
+    assert mapped_layers(own, 3, 12) == (4, 8, 12)
+    assert mapped_layers(own, 6, 12) == (2, 4, 6, 8, 10, 12)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4, 5, 6, [1, 3, 6], [1, 2], None])
+def test_a_layer_of_the_teachers_own_is_taught_by_itself(layers):
+    """Also where the depths do not divide, and for layers that were named."""
+    kept = chosen_layers(layers or 6, 6)
+    assert mapped_layers(StudentSettings(layers=layers), len(kept), 6) == kept
 
 
 @families
