@@ -31,7 +31,7 @@ from optimize.bundle.texts import Text
 TIMEOUT_S = 30.0
 MEMORY_BYTES = 4 << 30
 LAST_WORDS = 400
-LISTEN_S = 2.0
+LISTEN_S, READ_BYTES = 2.0, 1 << 16
 # The folder that one stands in comes first on Python's path, and may be the stranger's: it is taken
 # off before anything is imported that is no part of the interpreter itself.
 START = f"""
@@ -87,8 +87,8 @@ class Guard:
         self._child, self._timeout_s = child, timeout_s
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._said = bytearray()
-        self._ended = threading.Thread(target=self._overhear, daemon=True)
-        self._ended.start()
+        self._overhearing = threading.Thread(target=self._overhear, daemon=True)
+        self._overhearing.start()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def predict(self, text: Text) -> LabelSet:
@@ -135,12 +135,13 @@ class Guard:
 
     def _overhear(self) -> None:
         """Read what libraries print: a child that nobody listens to waits when the pipe is full."""
-        stream: IO[bytes] | None = self._child.stderr
-        for line in stream or ():
-            self._said = (self._said + line)[-LAST_WORDS:]
+        stream = self._child.stderr
+        with suppress(OSError, ValueError):  # closed, when the block ends
+            while stream is not None and (said := os.read(stream.fileno(), READ_BYTES)):
+                self._said = (self._said + said)[-LAST_WORDS:]
 
     def _last_words(self) -> str:
-        self._ended.join(LISTEN_S)
+        self._overhearing.join(LISTEN_S)
         words = self._said.decode(errors="replace").strip()
         return f"Its last words: {words}" if words else ""
 

@@ -196,9 +196,9 @@ class Kit:
             sorted(self._labels_of_texts().difference(self.variants[variant].manifest.labels))
         )
 
-    def _labels_of_texts(self, *splits: str) -> set[str]:
-        """Labels that a text of some splits has, or of all."""
-        every = splits or self.manifest.splits
+    def _labels_of_texts(self) -> set[str]:
+        """Labels that a text has."""
+        every = self.manifest.splits
         return {name for split in every for names in self._names(split) for name in names}
 
     def _names(self, split: str) -> list[list[str]]:
