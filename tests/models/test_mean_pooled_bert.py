@@ -1,6 +1,5 @@
 """A BERT whose head reads the mean of its tokens."""
 
-import subprocess
 import sys
 
 import pytest
@@ -115,11 +114,12 @@ def test_another_family_is_refused(tmp_path):
         mean_pooled(other)
 
 
-def test_it_is_known_by_name_wherever_a_checkpoint_is_first_looked_at(backbone, tmp_path):
+def test_its_type_is_registered_before_any_configuration_is_read(backbone, tmp_path, monkeypatch):
     """As the teacher of a recipe: its configuration is read long before its weights."""
     mean_pooled(backbone).save_pretrained(tmp_path)
-    code = (
-        f"from optimize.models.checkpoint import label_names; print(label_names({str(tmp_path)!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == str(tuple(NAMES)), done.stderr
+    registry = "optimize.models.own_types"
+    # As where nothing was loaded yet.
+    monkeypatch.delitem(sys.modules, registry, raising=False)
+    monkeypatch.delattr(registry, raising=False)
+    assert checkpoint.label_names(str(tmp_path)) == tuple(NAMES)
+    assert registry in sys.modules
