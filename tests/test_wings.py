@@ -46,3 +46,9 @@ def test_judge_and_runtime_never_import_torch():
 
 def test_base_layer_needs_no_extra():
     assert brought_in(BASE, ("pydantic", "scipy", "pytest", "rich", "filelock", *HEAVY)) == ""
+
+
+def test_a_recipe_of_ones_own_models_needs_no_builder():
+    """What is judged where nothing is built: `optimize check` and `pytest benchmarks` of it."""
+    modules = ["optimize.pipeline.graph", "optimize.pipeline.preflight", "optimize.pipeline.kit"]
+    assert brought_in(modules, (*HEAVY, "onnx", "sklearn", "optuna")) == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from optimize.bundle.classifier import Classifier
 
@@ -24,6 +23,8 @@ def refuse_probabilities(model: Path) -> None:
     Raises:
         AdoptError: it does.
     """
+    import onnx  # not where a kit is only judged
+
     graph = onnx.load(model, load_external_data=False).graph
     made_by = {name: node for node in graph.node for name in node.output}
     for output in graph.output:
