@@ -14,6 +14,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from optimize.machine import training_precision
 from optimize.settings.training import TrainingSettings
@@ -103,6 +104,19 @@ class Patience(EarlyStoppingCallback):
         """What a checkpoint keeps: how it is made again, and how many epochs were counted."""
         made = {"patience": self.early_stopping_patience, "spared": self._spared}
         return {**super().state(), "args": made}
+
+
+def epochs_if_stopped(checkpoint: Path) -> int:
+    """How many epochs a training had when its patience ended it; 0 where it goes on.
+
+    Trainer forgets a stop when it resumes, and would train one epoch more.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    kept = state.stateful_callbacks.get(Patience.__name__)
+    if not isinstance(kept, dict):
+        return 0
+    counted = kept["attributes"]["early_stopping_patience_counter"]
+    return round(state.epoch or 0) if counted >= kept["args"]["patience"] else 0
 
 
 class EpochLine(TrainerCallback):

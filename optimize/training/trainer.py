@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from optimize.models.attention import attention_for
 from optimize.settings.training import TrainingSettings
-from optimize.training.arguments import training_arguments
+from optimize.training.arguments import epochs_if_stopped, training_arguments
 from optimize.training.averaging import WeightAverage
 from optimize.training.batches import LengthBatches
 from optimize.training.cross_entropy import hard_label_loss
@@ -70,7 +70,10 @@ class ClassifierTrainer(Trainer):
         with warnings.catch_warnings():
             # Checkpoints are numbered; that a file system keeps no fine times does not matter.
             warnings.filterwarnings("ignore", message="mtime may not be reliable")
-            self.train(resume_from_checkpoint=last_whole_checkpoint(self.run))
+            checkpoint = last_whole_checkpoint(self.run)
+            if checkpoint is not None and (epochs := epochs_if_stopped(Path(checkpoint))):
+                self.args.num_train_epochs = epochs  # none is left, and the best is loaded
+            self.train(resume_from_checkpoint=checkpoint)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches by length, each shared among the processes."""

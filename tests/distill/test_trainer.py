@@ -330,6 +330,31 @@ def test_patience_outlives_a_kill(splits, tiny_backbone, tmp_path):
     assert epochs == [1, 2, 3]
 
 
+def test_a_training_that_patience_ended_is_not_gone_on_with(splits, tiny_backbone, tmp_path):
+    """It was killed after its last checkpoint, before its result was written."""
+    epochs = []
+
+    class Watch(TrainerCallback):
+        kills = True
+
+        def on_epoch_end(self, args, state, control, **_):
+            epochs.append(round(state.epoch))
+
+        def on_save(self, args, state, control, **_):
+            if self.kills and state.epoch > 2.5:
+                raise KeyboardInterrupt
+
+    still = {"learning_rate": 1e-12, "patience": 2, "epochs": 6, "watch": [Watch()]}
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tiny_backbone, tmp_path / "cut", **still)
+    Watch.kills = False
+    resumed = trained(splits, tiny_backbone, tmp_path / "cut", **still)
+    assert epochs == [1, 2, 3]
+    whole = trained(splits, tiny_backbone, tmp_path / "whole", **still)
+    assert epochs == [1, 2, 3] * 2
+    assert_same_weights(weights(resumed), weights(whole))
+
+
 def test_epochs_without_the_head_do_not_try_ones_patience(tmp_path):
     """It has learned nothing then: the first score by chance would be the last."""
     spared = Patience(2, spared=3)
