@@ -252,7 +252,8 @@ class Session:
         if verdict == "fail":
             return Outcome(1)
         if failures := self._unexplained:
-            return Outcome(1, f"{failures} tests failed that are no gates")
+            several = f"{failures} tests that are no gates failed"
+            return Outcome(1, several if failures > 1 else "1 test that is no gate failed")
         if verdict == "inconclusive" or self._undecided:
             return Outcome({None: INCONCLUSIVE_EXIT, "fail": 1}.get(self._inconclusive, 0))
         return Outcome(0)

@@ -27,7 +27,7 @@ def pytest_sessionfinish(session):
 @pytest.mark.parametrize(
     ("suite", "options", "extra", "words"),
     [
-        (OTHER, (), "", "1 tests failed that are no gates"),
+        (OTHER, (), "", "1 test that is no gate failed"),
         (GATES, ("-k", "size"), "", "1 of 2 gates gave no verdict: speed"),
         (GATES, (), ANOTHERS, "pytest ended with 1, which no gate explains"),
         (GATES, (), TAKEN_AWAY, "pytest ended with 1"),
