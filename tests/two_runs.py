@@ -8,6 +8,17 @@ from optimize.judge.gates.rules import decide_all
 from optimize.judge.records import Fingerprint, Predictions, Report, Series, Timing, VariantFacts
 from optimize.settings.load import against_baseline, parse
 
+# Real workers, as few blocks as there can be.
+FEW_BLOCKS = {
+    "judge": {
+        "variants": ["student-onnx", "student-int8"],
+        "threads": 1,
+        "quick_blocks": 4,
+        "block_ms": 1.0,
+        "workloads": {"typical": {"texts": 4}},
+    },
+    "gates": {"fidelity": {"kind": "fidelity", "min_agreement_pct": 0.0}},
+}
 N = 1000
 LABELS = np.zeros(N, dtype=np.int64)
 SETTINGS = parse(

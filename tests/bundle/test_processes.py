@@ -12,34 +12,35 @@ import pytest
 from optimize import Classifier
 
 FORKED = """
-import os, sys, time
+import os, sys
 from optimize import Classifier
 classifier = Classifier(sys.argv[1], threads=2)
 classifier.predict(["please track my order"] * 8, batch_size=4)
-for used in (True, False):
+
+def answer():
+    print(classifier.predict(["please track my order"])[0].label, flush=True)
+
+def idle():
+    pass
+
+def forked(code, body):
     child = os.fork()
     if not child:
-        if used:
-            print(classifier.predict(["please track my order"])[0].label, flush=True)
-        sys.exit(3)
+        body()
+        sys.exit(code)
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
-print(classifier.predict(["please track my order"])[0].label, flush=True)
-child = os.fork()
-if not child:
+
+def worker():
+    # Of a server that forks once more: its session was opened after the first fork.
     classifier.predict(["please track my order"])
-    # A worker of a server that forks once more: its session was opened after the first fork.
-    for used in (True, False):
-        grandchild = os.fork()
-        if not grandchild:
-            if used:
-                print(classifier.predict(["please track my order"])[0].label, flush=True)
-            sys.exit(5)
-        _, status = os.waitpid(grandchild, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-    sys.exit(4)
-_, status = os.waitpid(child, 0)
-print(os.waitstatus_to_exitcode(status), flush=True)
+    forked(5, answer)
+    forked(5, idle)
+
+forked(3, answer)
+forked(3, idle)
+answer()
+forked(4, worker)
 """
 
 

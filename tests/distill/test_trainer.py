@@ -307,51 +307,41 @@ def test_interrupted_training_resumes_to_the_same_weights(ema, splits, tiny_back
     assert_same_weights(weights(resumed), weights(whole))
 
 
-def test_patience_outlives_a_kill(splits, tiny_backbone, tmp_path):
-    """Nothing is learnt at this rate: the first epoch is the best, and two more are waited for."""
-    epochs = []
+class KilledOnce(TrainerCallback):
+    """Notes the epochs that end; raises at the first such event after an epoch."""
 
-    class Watch(TrainerCallback):
-        killed = False
+    def __init__(self, event, after):
+        self.epochs, self.event, self.after = [], event, after
 
-        def on_epoch_end(self, args, state, control, **_):
-            epochs.append(round(state.epoch))
+    def on_epoch_end(self, args, state, control, **_):
+        self.epochs.append(round(state.epoch))
 
-        def on_step_end(self, args, state, control, **_):
-            if self.killed and state.epoch > 2.1:
-                raise KeyboardInterrupt
+    def on_step_end(self, args, state, control, **_):
+        self._seen("step", state)
 
-    still = {"learning_rate": 1e-12, "patience": 2, "epochs": 6, "watch": [Watch()]}
-    Watch.killed = True
+    def on_save(self, args, state, control, **_):
+        self._seen("save", state)
+
+    def _seen(self, event, state):
+        if event == self.event and state.epoch > self.after:
+            self.event = None
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("event", "after"), [("step", 2.1), ("save", 2.5)])
+def test_patience_outlives_a_kill(splits, tiny_backbone, tmp_path, event, after):
+    """Nothing is learnt at this rate: the first epoch is the best, and two more are waited for.
+
+    It is killed within the third epoch; and after its last checkpoint, when patience had ended it
+    and its result was not written yet.
+    """
+    watch = KilledOnce(event, after)
+    still = {"learning_rate": 1e-12, "patience": 2, "epochs": 6}
     with pytest.raises(KeyboardInterrupt):
-        trained(splits, tiny_backbone, tmp_path, **still)
-    Watch.killed = False
-    trained(splits, tiny_backbone, tmp_path, **still)
-    assert epochs == [1, 2, 3]
-
-
-def test_a_training_that_patience_ended_is_not_gone_on_with(splits, tiny_backbone, tmp_path):
-    """It was killed after its last checkpoint, before its result was written."""
-    epochs = []
-
-    class Watch(TrainerCallback):
-        kills = True
-
-        def on_epoch_end(self, args, state, control, **_):
-            epochs.append(round(state.epoch))
-
-        def on_save(self, args, state, control, **_):
-            if self.kills and state.epoch > 2.5:
-                raise KeyboardInterrupt
-
-    still = {"learning_rate": 1e-12, "patience": 2, "epochs": 6, "watch": [Watch()]}
-    with pytest.raises(KeyboardInterrupt):
-        trained(splits, tiny_backbone, tmp_path / "cut", **still)
-    Watch.kills = False
-    resumed = trained(splits, tiny_backbone, tmp_path / "cut", **still)
-    assert epochs == [1, 2, 3]
+        trained(splits, tiny_backbone, tmp_path / "cut", watch=[watch], **still)
+    resumed = trained(splits, tiny_backbone, tmp_path / "cut", watch=[watch], **still)
+    assert watch.epochs == [1, 2, 3]
     whole = trained(splits, tiny_backbone, tmp_path / "whole", **still)
-    assert epochs == [1, 2, 3] * 2
     assert_same_weights(weights(resumed), weights(whole))
 
 

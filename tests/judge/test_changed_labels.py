@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from two_runs import FEW_BLOCKS
 
 from optimize import settings
 from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
@@ -17,17 +18,7 @@ from optimize.judge.reports.tables import baseline_words
 from optimize.judge.run import judge
 from optimize.judge.stored import check_verdicts
 
-RECIPE = {
-    "judge": {
-        "variants": ["student-onnx", "student-int8"],
-        "threads": 1,
-        "quick_blocks": 4,
-        "block_ms": 1.0,
-        "workloads": {"typical": {"texts": 4}},
-    },
-    "regression": {"max_drop_pp": 30.0},
-    "gates": {"fidelity": {"kind": "fidelity", "min_agreement_pct": 0.0}},
-}
+RECIPE = FEW_BLOCKS | {"regression": {"max_drop_pp": 30.0}}
 
 
 def judged(kit):

@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 import pytest
+from two_runs import FEW_BLOCKS
 
 from optimize import settings
 from optimize.bundle.manifest import FileEntry
@@ -17,16 +18,6 @@ from optimize.judge.kit import read_kit
 from optimize.judge.run import judge
 from optimize.judge.workers.process import WorkerError, WorkerSpec
 
-RECIPE = {
-    "judge": {
-        "variants": ["student-onnx", "student-int8"],
-        "threads": 1,
-        "quick_blocks": 4,
-        "block_ms": 1.0,
-        "workloads": {"typical": {"texts": 4}},
-    },
-    "gates": {"fidelity": {"kind": "fidelity", "min_agreement_pct": 0.0}},
-}
 MUTANT = """
 import sys
 import optimize.judge.workers.worker as worker
@@ -63,7 +54,7 @@ worker.Worker._block = lambda self, name, offset, rows, calls: {"ns": [float("na
 
 
 def judged(kit, mode="quick", against=None, **change):
-    plain = settings.parse(RECIPE | change, "test")
+    plain = settings.parse(FEW_BLOCKS | change, "test")
     stored = against is not None and against.report is not None
     chosen = settings.against_baseline(plain, stored=stored) if against else plain
     return judge(kit, chosen, "test", mode, lambda line: None, against)
@@ -159,6 +150,6 @@ def test_every_tenth_call_doubled_never_passes(tiny_kit, mutate):
     """Exactly +10 % time against a limit of +5 %, by the full sequential rule."""
     kit, against = paired(read_kit(tiny_kit))
     mutate(EVERY_TENTH_CALL_DOUBLED)
-    judge_table = RECIPE["judge"] | {"blocks": 8, "block_ms": 10.0}
+    judge_table = FEW_BLOCKS["judge"] | {"blocks": 8, "block_ms": 10.0}
     report = judged(kit, "full", against, judge=judge_table)
     assert verdicts(report)["regression-speed[typical]"] != "pass"
