@@ -29,8 +29,6 @@ ISA_CLASSES = (
     "asimd",
 )
 OTHER_ISA = "other"
-# The nice value of a process that runs before all others.
-FIRST_PRIORITY = -20
 # Neighbours are those that want a core at a look, and at so many more, so far apart.
 MORE_LOOKS = 2
 LOOK_APART_S = 0.0005
@@ -197,28 +195,6 @@ def _wanting_a_core(stat: Path) -> int:
         return 0
     spare = (os.cpu_count() or 1) - available_cores()
     return max(0, running - 1 - spare)  # the reader runs itself
-
-
-def take_priority(autogroup: Path = Path("/proc/self/autogroup")) -> bool:
-    """Have this process run before others on the same cores, where the system lets it.
-
-    Linux shares the cores between sessions first (sched(7), "The autogroup feature"), and between
-    the processes of one by their nice values. So this process gets a session of its own, and both
-    get the first place. It takes root, ``CAP_SYS_NICE``, or a limit on nice that allows it
-    (``prlimit --nice=40``).
-
-    Returns:
-        Whether it has it.
-    """
-    if not hasattr(os, "setpriority"):
-        return False
-    with suppress(OSError):  # it leads one already
-        os.setsid()
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, FIRST_PRIORITY)
-    with suppress(OSError):
-        autogroup.write_text(f"{FIRST_PRIORITY}\n", encoding="ascii")
-    return os.getpriority(os.PRIO_PROCESS, 0) == FIRST_PRIORITY
 
 
 def is_asleep(pid: int, proc: Path = Path("/proc")) -> bool:

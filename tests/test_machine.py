@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -92,27 +91,3 @@ def test_who_wants_a_core_for_a_moment_is_no_neighbour(seen, others, monkeypatch
     monkeypatch.setattr(machine, "_wanting_a_core", lambda stat: next(looks) - 1)
     assert machine.neighbours() == others
     assert next(looks, None) is None
-
-
-PRIORITY = """
-import os, sys
-from optimize import machine
-if sys.argv[1] == "refused":
-    def refuse(*_): raise PermissionError
-    os.setpriority = refuse
-had = machine.take_priority()
-print(had, os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid())
-"""
-
-
-@pytest.mark.parametrize("case", ["refused", "asked"])
-def test_priority_is_told_as_it_is(case):
-    """Whether a worker may have it depends on who runs it; that it says which does not."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRIORITY, case], capture_output=True, text=True, check=True
-    )
-    had, nice, own_session = done.stdout.split()
-    assert had == str(int(nice) == machine.FIRST_PRIORITY)
-    assert own_session == "True"
-    if case == "refused":
-        assert int(nice) == os.getpriority(os.PRIO_PROCESS, 0)

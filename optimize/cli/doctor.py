@@ -86,7 +86,8 @@ def _cache() -> str:
 
 def _noise(seconds: float) -> str:
     """The same work against itself, block by block, while others are looked for."""
-    from optimize.machine import Disturbance, neighbours, take_priority
+    from optimize.machine import Disturbance, neighbours
+    from optimize.priority import take_priority
 
     first_served = take_priority()
     disturbance = Disturbance()

@@ -8,7 +8,7 @@ from optimize.cli import doctor, main
 @pytest.fixture(autouse=True)
 def _no_priority(monkeypatch):
     """It would be this very process that other tests then run in."""
-    monkeypatch.setattr("optimize.machine.take_priority", lambda: False)
+    monkeypatch.setattr("optimize.priority.take_priority", lambda: False)
 
 
 def test_it_says_what_a_verdict_hangs_on(capsys, tmp_path, monkeypatch):

@@ -29,7 +29,8 @@ from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import check_files, read_manifest
 from optimize.bundle.manifest import Manifest
 from optimize.judge.workers.others import LinearClassifier, PythonClassifier
-from optimize.machine import peak_rss_bytes, run_queue_wait_s, take_priority
+from optimize.machine import peak_rss_bytes, run_queue_wait_s
+from optimize.priority import take_priority
 
 PROTOCOL = 2
 # Libraries whose versions a verdict may hang on.
