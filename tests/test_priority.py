@@ -30,3 +30,67 @@ def test_priority_is_told_as_it_is(case):
     assert own_session == "True"
     if case == "refused":
         assert int(nice) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+REAL_TIME = """
+import os, subprocess, sys, threading
+from optimize.priority import real_time
+SHOW = "import os; print(os.sched_getscheduler(0))"
+def policies():
+    found = map(os.sched_getscheduler, map(int, os.listdir("/proc/self/task")))
+    return {policy & ~os.SCHED_RESET_ON_FORK for policy in found}
+if sys.argv[1] == "refused":
+    def refuse(*_): raise PermissionError
+    os.sched_setscheduler = refuse
+end = threading.Event()
+threading.Thread(target=end.wait).start()
+for _ in range(2):
+    try:
+        with real_time() as has:
+            inside = policies()
+            threading.Thread(target=end.wait).start()
+            child = subprocess.check_output([sys.executable, "-c", SHOW], text=True)
+            if sys.argv[1] == "raises":
+                raise KeyError
+    except KeyError:
+        pass
+print(has, inside == {os.SCHED_RR}, policies() == {os.SCHED_OTHER}, child.strip())
+end.set()
+"""
+needs_policies = pytest.mark.skipif(
+    not hasattr(os, "sched_setscheduler"), reason="this system has no real-time policies to set"
+)
+
+
+@needs_policies
+@pytest.mark.parametrize("case", ["asked", "raises", "refused"])
+def test_every_thread_is_real_time_within_and_none_after(case):
+    """Also where the call within it fails, and the second time; its child processes never are."""
+    done = subprocess.run(
+        [sys.executable, "-c", REAL_TIME, case], capture_output=True, text=True, check=True
+    )
+    has, inside, none_after, child = done.stdout.split()
+    assert has == inside
+    assert none_after == "True"
+    assert int(child) == os.SCHED_OTHER
+    if case == "refused":
+        assert has == "False"
+
+
+OWN_POLICY = """
+import os
+from optimize.priority import real_time
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+with real_time() as has:
+    print(has, os.sched_getscheduler(0) == os.SCHED_BATCH)
+print(os.sched_getscheduler(0) == os.SCHED_BATCH)
+"""
+
+
+@needs_policies
+def test_a_policy_of_ones_own_is_kept():
+    """Who started the suite with one has a reason."""
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_POLICY], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True"]

@@ -313,7 +313,7 @@ def test_right_to_priority_is_asked_for_and_not_needed(hub, tmp_path, run, allow
     assert "benchmarks" in run(folder, BASELINE="none")
     words = asked.read_text().split()
     assert words[:2] == ["-n", "prlimit"]
-    assert "--nice=40" in words
+    assert {"--nice=40", "--rtprio=1"} <= set(words)
 
 
 def test_a_baseline_that_is_given_is_taken_as_it_is(hub, tmp_path, run):

@@ -1,17 +1,15 @@
 """What the doctor says, and when it says that something is known to fail."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from optimize.cli import doctor, main
 
 
-@pytest.fixture(autouse=True)
-def _no_priority(monkeypatch):
-    """It would be this very process that other tests then run in."""
-    monkeypatch.setattr("optimize.priority.take_priority", lambda: False)
-
-
-def test_it_says_what_a_verdict_hangs_on(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("allowed", "answer"), [(True, "yes"), (False, "no")])
+def test_it_says_what_a_verdict_hangs_on(allowed, answer, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("optimize.priority.real_time", lambda: nullcontext(allowed))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(doctor, "KNOWN_BAD", ())
     assert main(["doctor", "--seconds", "0.1"]) == 0
@@ -22,6 +20,7 @@ def test_it_says_what_a_verdict_hangs_on(capsys, tmp_path, monkeypatch):
         "onnxruntime: ",
         "cache: 0 stages",
         "noise:",
+        f"workers are served before other processes: {answer}",
     ):
         assert words in told
 

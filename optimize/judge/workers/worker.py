@@ -30,7 +30,7 @@ from optimize.bundle.folder import check_files, read_manifest
 from optimize.bundle.manifest import Manifest
 from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s
-from optimize.priority import take_priority
+from optimize.priority import real_time, take_priority
 
 PROTOCOL = 2
 # Libraries whose versions a verdict may hang on.
@@ -111,8 +111,9 @@ class Worker:
         """
         durations: list[int] = []
         started = time.perf_counter()
-        while not _warmed(durations, time.perf_counter() - started, seconds):
-            durations += self._timed(name, len(durations), 1, 1)
+        with real_time():
+            while not _warmed(durations, time.perf_counter() - started, seconds):
+                durations += self._timed(name, len(durations), 1, 1)
         later = durations[len(durations) // 2 :]
         return {"mean_s": sum(later) / len(later) / 1e9}
 
@@ -124,14 +125,15 @@ class Worker:
         """
         gc.collect()
         gc.disable()
-        waited, ran = run_queue_wait_s(), time.process_time()
         try:
-            return {
-                "ns": self._timed(name, offset, rows, calls),
-                # A thread that has waited may end meanwhile, and its waits with it.
-                "waited_s": max(0.0, run_queue_wait_s() - waited),
-                "ran_s": time.process_time() - ran,
-            }
+            with real_time():
+                waited, ran = run_queue_wait_s(), time.process_time()
+                return {
+                    "ns": self._timed(name, offset, rows, calls),
+                    # A thread that has waited may end meanwhile, and its waits with it.
+                    "waited_s": max(0.0, run_queue_wait_s() - waited),
+                    "ran_s": time.process_time() - ran,
+                }
         finally:
             gc.enable()
 
@@ -204,7 +206,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
     try:
         # Before any library starts a thread, which then has it too.
-        first_served = take_priority()
+        take_priority()
         first = json.loads(requests.readline())
         folder = Path(first["folder"])
         model = load(folder, first["threads"])
@@ -212,7 +214,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         # What is loaded now stays: without this, every collection before a block looks through
         # all of torch again, for 0.15 s.
         gc.freeze()
-        about = {"peak_rss_bytes": peak_rss_bytes(), "priority": first_served, **_about()}
+        with real_time() as first_served:
+            about = {"peak_rss_bytes": peak_rss_bytes(), "priority": first_served, **_about()}
         say({"ready": True, "protocol": PROTOCOL, **about})
         worker = Worker(model, read_manifest(folder))
         for line in requests:
