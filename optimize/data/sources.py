@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from optimize.data.class_names import named
-from optimize.data.columns import split_of
 from optimize.data.faults import Faults
+from optimize.data.form import CLINC_KEYS, form_of, holds_records
 from optimize.data.separated import check_columns
 from optimize.data.splits import DataError
 from optimize.data.tables import READERS, SUFFIXES, Reading, json_of, records_of, text_of
 from optimize.settings.data import DataSettings
 
-CLINC_KEYS = {"train": "train", "validation": "val", "test": "test"}
-SAVED_DATASET = "dataset_info.json"
-SAVED_SPLITS = "dataset_dict.json"
 SHARES_REMEDY = "data.validation = 0.1 and data.test = 0.2 take shares of the training rows"
 
 
@@ -100,53 +97,6 @@ def read(settings: DataSettings, faults: Faults) -> RawSplits:
     return _read_one_file(path, form, settings, faults)
 
 
-def form_of(path: Path, names: Collection[str] = ()) -> str:
-    """The format that a source's name and content tell.
-
-    Args:
-        path: the source.
-        names: of the splits that are looked for in a folder, with or without a suffix.
-
-    Raises:
-        DataError: they tell none.
-    """
-    if not path.exists():
-        # A Hub id is NAME or OWNER/NAME; anything with a known suffix was meant as a file.
-        return "hub" if path.suffix.lower() not in SUFFIXES and len(path.parts) <= 2 else "csv"
-    if path.is_dir():
-        if (path / SAVED_SPLITS).exists() or (path / SAVED_DATASET).exists():
-            return "datasets"
-        return _form_in(path, names)
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        content = json_of(path)
-        if not isinstance(content, dict) or _holds_records(content):
-            return "json"
-        return "clinc" if any(key in content for key in CLINC_KEYS.values()) else "json"
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    raise DataError(
-        f"cannot tell the format of {path} by its name; let it end in {', '.join(SUFFIXES)}, or "
-        f"set data.format to one of {', '.join(SUFFIXES.values())}, datasets, clinc, hub"
-    )
-
-
-def _form_in(folder: Path, names: Collection[str]) -> str:
-    """The format of the files of a folder that are splits; of what lies beside them, if none is."""
-    files = {path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
-    wanted = {path for path in files if path.name in names or path.stem in names}
-    usual = {path for path in files if split_of(path.stem) == "train"}
-    for chosen in (wanted, usual, files):
-        forms = {SUFFIXES[path.suffix.lower()] for path in chosen}
-        # Each table has many splits; where several forms have some, the first that we name.
-        found = next((form for form in SUFFIXES.values() if form in forms), None)
-        if found is not None:
-            return found
-    raise DataError(
-        f"{folder} holds no {', '.join(SUFFIXES)} file and is not a saved `datasets` folder"
-    )
-
-
 def _read_folder(folder: Path, form: str, settings: DataSettings, faults: Faults) -> RawSplits:
     if form not in READERS:
         raise DataError(f"{folder} is a folder, which data.format = {form!r} cannot be")
@@ -182,7 +132,7 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
     """
     names = settings.named_splits
     content = json_of(path) if form == "json" else None
-    if isinstance(content, dict) and _holds_records(content):
+    if isinstance(content, dict) and holds_records(content):
         return _read_split_object(path, content, settings, faults)
     if len(names) == 1:
         pool = RawSplit(path.name)
@@ -209,14 +159,6 @@ def _read_one_file(path: Path, form: str, settings: DataSettings, faults: Faults
             continue
         splits[names[name]].add(row, _text_in(cells, settings), cells[settings.label_column])
     return splits
-
-
-def _holds_records(content: dict[str, Any]) -> bool:
-    """Whether a JSON object has arrays of records, as ``{"train": [{…}, …], …}``."""
-    return any(
-        isinstance(rows, list) and bool(rows) and isinstance(rows[0], dict)
-        for rows in content.values()
-    )
 
 
 def _read_split_object(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimize.data.columns import Columns, guess, split_of, table_of
+from optimize.data.form import form_of
 from optimize.data.load import load
-from optimize.data.sources import form_of
 from optimize.data.splits import DataError, Splits
 from optimize.data.tables import SUFFIXES
 from optimize.judge.statistics.proportions import (

@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_rows
 from optimize.cli import main
 from optimize.data.columns import guess, table_of
-from optimize.data.sources import form_of
+from optimize.data.form import form_of
 from optimize.data.splits import DataError
 from optimize.judge.statistics.proportions import examples_without_disagreement
 from optimize.settings import load
