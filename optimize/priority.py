@@ -11,6 +11,8 @@ from pathlib import Path
 FIRST_PRIORITY = -20
 # The lowest real-time priority: above all that has none, below what an administrator set so.
 REAL_TIME = 1
+# Microseconds of every second that the system lets real-time threads have; -1 where it is all.
+RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
 def take_priority(autogroup: Path = Path("/proc/self/autogroup")) -> bool:
@@ -36,14 +38,15 @@ def take_priority(autogroup: Path = Path("/proc/self/autogroup")) -> bool:
 
 
 @contextmanager
-def real_time(tasks: Path = Path("/proc/self/task")) -> Iterator[bool]:
+def real_time(tasks: Path = Path("/proc/self/task"), runtime: Path = RUNTIME) -> Iterator[bool]:
     """Within it the threads of this process run in real time, where the system lets them.
 
     First place by nice values does not do on every machine: a thread that wakes waits until the one
     that it finds on the core has used up its slice, and two threads of one process may share a core
     for milliseconds while another is free. Real-time threads wait for nobody but each other, and
     are moved to a free core at once (sched(7), "SCHED_RR"). All cores may be taken meanwhile, so
-    this is for moments; Linux leaves others a twentieth of the time. It takes root,
+    this is for moments; Linux leaves others a twentieth of the time, and where it was told not to,
+    nothing is done: whoever waits for a thread that never ends could not end it. It takes root,
     ``CAP_SYS_NICE``, or a limit that allows it (``prlimit --rtprio=1``).
 
     Gives:
@@ -55,10 +58,20 @@ def real_time(tasks: Path = Path("/proc/self/task")) -> Iterator[bool]:
     if (own := _policy()) != os.SCHED_OTHER:
         yield own in (os.SCHED_FIFO, os.SCHED_RR)
         return
+    if not _leaves_time_to_others(runtime):
+        yield False
+        return
     try:
         yield _schedule(tasks, os.SCHED_RR, REAL_TIME)
     finally:
         _schedule(tasks, os.SCHED_OTHER, 0)
+
+
+def _leaves_time_to_others(runtime: Path) -> bool:
+    try:
+        return int(runtime.read_text(encoding="ascii")) >= 0
+    except (OSError, ValueError):
+        return False
 
 
 def _schedule(tasks: Path, policy: int, priority: int) -> bool:

@@ -94,3 +94,16 @@ def test_a_policy_of_ones_own_is_kept():
         [sys.executable, "-c", OWN_POLICY], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "True", "True"]
+
+
+@needs_policies
+@pytest.mark.parametrize("runtime", ["-1\n", "", None])
+def test_a_system_that_leaves_others_no_time_is_left_alone(runtime, tmp_path):
+    """A worker that never ends would hold all cores, and its parent could not end it."""
+    told = tmp_path / "sched_rt_runtime_us"
+    if runtime is not None:
+        told.write_text(runtime)
+    before = os.sched_getscheduler(0)
+    with priority.real_time(runtime=told) as has:
+        assert not has
+        assert os.sched_getscheduler(0) == before
