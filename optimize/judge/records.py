@@ -131,8 +131,8 @@ class Timing(Record):
             core hit one.
         disturbed_blocks: blocks that were hit and kept, as intervals, since too few were not.
         kept_blocks: all that were kept.
-        priority: whether every worker ran in real time while it was timed; in reports of schema
-            versions before, whether it had first place by its nice value; absent in older ones.
+        priority: whether every worker ran before other processes: in real time, or in earlier
+            reports by its nice value; absent in older ones.
         seconds: wall time of the measurement.
         spent_s: what it was spent on: starting workers, warming up, blocks, answers; absent in
             older reports.
