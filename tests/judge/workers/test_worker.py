@@ -1,8 +1,12 @@
 """What the child does before its first block."""
 
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 
-from optimize.judge.workers.worker import LEAST_CALLS, _warmed
+from optimize.judge.workers import worker as module
+from optimize.judge.workers.worker import LEAST_CALLS, Worker, _warmed
 
 
 @pytest.mark.parametrize(
@@ -17,3 +21,40 @@ from optimize.judge.workers.worker import LEAST_CALLS, _warmed
 )
 def test_calls_go_on_until_they_take_the_same_time(durations, lasted_s, warm):
     assert _warmed(durations, lasted_s, 0.15) is warm
+
+
+class Watched:
+    """A model that notes what it was called in."""
+
+    def __init__(self):
+        self.real_time = False
+        self.seen = set()
+
+    @contextmanager
+    def within(self):
+        self.real_time = True
+        yield True
+        self.real_time = False
+
+    def predict_proba(self, texts, *, batch_size):
+        self.seen.add(self.real_time)
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("request_", "real_time"),
+    [
+        ({"op": "warm", "name": "short", "seconds": 0.01}, True),
+        ({"op": "block", "name": "short", "offset": 0, "rows": 1, "calls": 3}, True),
+        # It may last for minutes, and no time is taken.
+        ({"op": "predict", "texts": ["a", "b"], "batch_size": 1}, False),
+    ],
+)
+def test_what_is_timed_is_in_real_time_and_nothing_else(request_, real_time, monkeypatch):
+    model = Watched()
+    monkeypatch.setattr(module, "real_time", model.within)
+    worker = Worker(model)
+    worker.answer({"op": "workload", "name": "short", "batches": [["a"]]})
+    worker.answer(dict(request_))
+    assert model.seen == {real_time}
+    assert not model.real_time
