@@ -15,26 +15,22 @@ REAL_TIME = 1
 RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
-def take_priority(autogroup: Path = Path("/proc/self/autogroup")) -> bool:
+def take_priority(autogroup: Path = Path("/proc/self/autogroup")) -> None:
     """Have this process run before others on the same cores, where the system lets it.
 
     Linux shares the cores between sessions first (sched(7), "The autogroup feature"), and between
     the processes of one by their nice values. So this process gets a session of its own, and both
     get the first place. It takes root, ``CAP_SYS_NICE``, or a limit on nice that allows it
     (``prlimit --nice=40``).
-
-    Returns:
-        Whether it has it.
     """
     if not hasattr(os, "setpriority"):
-        return False
+        return
     with suppress(OSError):  # it leads one already
         os.setsid()
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, FIRST_PRIORITY)
     with suppress(OSError):
         autogroup.write_text(f"{FIRST_PRIORITY}\n", encoding="ascii")
-    return os.getpriority(os.PRIO_PROCESS, 0) == FIRST_PRIORITY
 
 
 @contextmanager
@@ -61,10 +57,12 @@ def real_time(tasks: Path = Path("/proc/self/task"), runtime: Path = RUNTIME) ->
     if not _leaves_time_to_others(runtime):
         yield False
         return
+    has = _schedule(tasks, os.SCHED_RR, REAL_TIME)
     try:
-        yield _schedule(tasks, os.SCHED_RR, REAL_TIME)
+        yield has
     finally:
-        _schedule(tasks, os.SCHED_OTHER, 0)
+        if has:
+            _schedule(tasks, os.SCHED_OTHER, 0)
 
 
 def _leaves_time_to_others(runtime: Path) -> bool:
@@ -77,7 +75,7 @@ def _leaves_time_to_others(runtime: Path) -> bool:
 def _schedule(tasks: Path, policy: int, priority: int) -> bool:
     """Give every thread a policy; whether this one took it."""
     # What is begun meanwhile, threads and processes, has none of it. The flag can be set by
-    # everybody and taken back by few, so it stays.
+    # everybody and taken back by few, so it stays; what is begun later has the session's place.
     flagged = policy | os.SCHED_RESET_ON_FORK
     for task in tasks.glob("[0-9]*"):
         with suppress(OSError):  # it may end meanwhile, or the system refuses it

@@ -14,19 +14,26 @@ from optimize import priority
 if sys.argv[1] == "refused":
     def refuse(*_): raise PermissionError
     os.setpriority = refuse
-had = priority.take_priority()
-print(had, os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid())
+if (child := os.fork()) == 0:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, priority.FIRST_PRIORITY)
+    except PermissionError:
+        os._exit(1)
+    os._exit(0)
+allowed = os.waitpid(child, 0)[1] == 0
+priority.take_priority()
+print(allowed, os.getpriority(os.PRIO_PROCESS, 0), os.getsid(0) == os.getpid())
 """
 
 
 @pytest.mark.parametrize("case", ["refused", "asked"])
-def test_priority_is_told_as_it_is(case):
-    """Whether a worker may have it depends on who runs it; that it says which does not."""
+def test_first_place_is_taken_where_it_is_allowed(case):
+    """Whether it is depends on who runs this; a worker that may not have it goes on without."""
     done = subprocess.run(
         [sys.executable, "-c", PRIORITY, case], capture_output=True, text=True, check=True
     )
-    had, nice, own_session = done.stdout.split()
-    assert had == str(int(nice) == priority.FIRST_PRIORITY)
+    allowed, nice, own_session = done.stdout.split()
+    assert allowed == str(int(nice) == priority.FIRST_PRIORITY)
     assert own_session == "True"
     if case == "refused":
         assert int(nice) == os.getpriority(os.PRIO_PROCESS, 0)
@@ -96,14 +103,36 @@ def test_a_policy_of_ones_own_is_kept():
     assert done.stdout.split() == ["False", "True", "True"]
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """The policies that are asked for; the system refuses them all."""
+    found = []
+
+    def refuse(task, policy, param):
+        found.append(policy & ~os.SCHED_RESET_ON_FORK)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    return found
+
+
 @needs_policies
 @pytest.mark.parametrize("runtime", ["-1\n", "", None])
-def test_a_system_that_leaves_others_no_time_is_left_alone(runtime, tmp_path):
+def test_a_system_that_leaves_others_no_time_is_left_alone(runtime, tmp_path, asked):
     """A worker that never ends would hold all cores, and its parent could not end it."""
     told = tmp_path / "sched_rt_runtime_us"
     if runtime is not None:
         told.write_text(runtime)
-    before = os.sched_getscheduler(0)
     with priority.real_time(runtime=told) as has:
         assert not has
-        assert os.sched_getscheduler(0) == before
+    assert not asked
+
+
+@needs_policies
+def test_what_was_refused_is_not_given_back(tmp_path, asked):
+    """To ask for the usual policy is allowed to all, and would change what is begun later."""
+    told = tmp_path / "sched_rt_runtime_us"
+    told.write_text("950000\n")
+    with priority.real_time(runtime=told) as has:
+        assert not has
+    assert set(asked) == {os.SCHED_RR}
