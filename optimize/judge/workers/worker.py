@@ -17,7 +17,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, TextIO
@@ -30,6 +31,7 @@ from optimize.bundle.folder import check_files, read_manifest
 from optimize.bundle.manifest import Manifest
 from optimize.judge.workers.others import LinearClassifier, PythonClassifier
 from optimize.machine import peak_rss_bytes, run_queue_wait_s
+from optimize.placement import apart
 from optimize.priority import real_time, take_priority
 
 PROTOCOL = 2
@@ -87,10 +89,11 @@ class TorchClassifier:
 
 
 class Worker:
-    """One model and the workloads that it was told."""
+    """One model, its threads, and the workloads that it was told."""
 
-    def __init__(self, model: Model, manifest: Manifest | None = None) -> None:
+    def __init__(self, model: Model, threads: int, manifest: Manifest | None = None) -> None:
         self._model = model
+        self._threads = threads
         self._manifest = manifest
         self._workloads: dict[str, list[list[str]]] = {}
 
@@ -111,7 +114,7 @@ class Worker:
         """
         durations: list[int] = []
         started = time.perf_counter()
-        with real_time():
+        with undisturbed(self._threads):
             while not _warmed(durations, time.perf_counter() - started, seconds):
                 durations += self._timed(name, len(durations), 1, 1)
         later = durations[len(durations) // 2 :]
@@ -126,7 +129,7 @@ class Worker:
         gc.collect()
         gc.disable()
         try:
-            with real_time():
+            with undisturbed(self._threads):
                 waited, ran = run_queue_wait_s(), time.process_time()
                 return {
                     "ns": self._timed(name, offset, rows, calls),
@@ -163,6 +166,20 @@ class Worker:
 
     def _memory(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes()}
+
+
+@contextmanager
+def undisturbed(threads: int) -> Iterator[None]:
+    """Within it others take no core from this process, and its threads none from each other.
+
+    As far as the system lets it: in real time, or at least with the threads apart.
+    """
+    with real_time() as has:
+        if has:
+            yield
+            return
+        with apart(threads):
+            yield
 
 
 def _sets(rows: Logits, manifest: Manifest) -> tuple[list[tuple[int, ...]], Logits]:
@@ -217,7 +234,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         with real_time() as first_served:
             about = {"peak_rss_bytes": peak_rss_bytes(), "priority": first_served, **_about()}
         say({"ready": True, "protocol": PROTOCOL, **about})
-        worker = Worker(model, read_manifest(folder))
+        worker = Worker(model, first["threads"], read_manifest(folder))
         for line in requests:
             say(worker.answer(json.loads(line)))
     except Exception as error:  # whatever it is, the parent has to hear of it

@@ -26,23 +26,35 @@ def test_calls_go_on_until_they_take_the_same_time(durations, lasted_s, warm):
 class Watched:
     """A model that notes what it was called in."""
 
-    def __init__(self):
-        self.real_time = False
+    def __init__(self, allowed):
+        self.allowed = allowed
+        self.within = []
         self.seen = set()
 
     @contextmanager
-    def within(self):
-        self.real_time = True
-        yield True
-        self.real_time = False
+    def real_time(self):
+        with self._noted("real time" if self.allowed else ""):
+            yield self.allowed
+
+    @contextmanager
+    def apart(self, threads):
+        with self._noted(f"{threads} threads apart"):
+            yield True
+
+    @contextmanager
+    def _noted(self, what):
+        self.within.append(what)
+        yield
+        self.within.pop()
 
     def predict_proba(self, texts, *, batch_size):
-        self.seen.add(self.real_time)
+        self.seen.add("".join(self.within))
         return np.ones((len(texts), 1), dtype=np.float32)
 
 
+@pytest.mark.parametrize(("allowed", "within"), [(True, "real time"), (False, "2 threads apart")])
 @pytest.mark.parametrize(
-    ("request_", "real_time"),
+    ("request_", "timed"),
     [
         ({"op": "warm", "name": "short", "seconds": 0.01}, True),
         ({"op": "block", "name": "short", "offset": 0, "rows": 1, "calls": 3}, True),
@@ -50,11 +62,15 @@ class Watched:
         ({"op": "predict", "texts": ["a", "b"], "batch_size": 1}, False),
     ],
 )
-def test_what_is_timed_is_in_real_time_and_nothing_else(request_, real_time, monkeypatch):
-    model = Watched()
-    monkeypatch.setattr(module, "real_time", model.within)
-    worker = Worker(model)
+def test_what_is_timed_is_undisturbed_and_nothing_else(
+    request_, timed, allowed, within, monkeypatch
+):
+    """In real time, and where that is refused with a core for each thread."""
+    model = Watched(allowed)
+    monkeypatch.setattr(module, "real_time", model.real_time)
+    monkeypatch.setattr(module, "apart", model.apart)
+    worker = Worker(model, 2)
     worker.answer({"op": "workload", "name": "short", "batches": [["a"]]})
     worker.answer(dict(request_))
-    assert model.seen == {real_time}
-    assert not model.real_time
+    assert model.seen == {within if timed else ""}
+    assert not model.within
