@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from optimize.models.encoder import StudentError, layer_stack
+from optimize.models.observe import mean_over_tokens
 
 # Names of the two matrices in the families' layers, and of the width in their configurations.
 WIDENING = ("intermediate.dense", "ffn.lin1")
@@ -37,12 +38,12 @@ def narrow_feed_forward(model: PreTrainedModel, answering: Generator[Tensor], wi
         StudentError: the layers are of another kind, or narrower already.
     """
     pairs, before = feed_forwards(model, width)
-    said = _activations(answering, [narrowing for _, narrowing in pairs])
+    said = mean_over_tokens(answering, {narrowing: torch.abs for _, narrowing in pairs})
     for (widening, narrowing), activation in zip(pairs, said, strict=True):
         importance = activation * narrowing.weight.norm(dim=0)
         kept = importance.topk(width).indices.sort().values
-        _keep(widening, kept, dimension=0)
-        _keep(narrowing, kept, dimension=1)
+        keep_units(widening, kept, dimension=0)
+        keep_units(narrowing, kept, dimension=1)
     for key in WIDTH_KEYS:
         if hasattr(model.config, key):
             setattr(model.config, key, width)
@@ -85,26 +86,8 @@ def _named(layer: nn.Module, names: Sequence[str]) -> nn.Linear:
     )
 
 
-def _activations(answering: Generator[Tensor], narrowing: Sequence[nn.Linear]) -> list[Tensor]:
-    """Mean size of what each matrix reads over all real tokens, a vector a matrix."""
-    latest: dict[nn.Linear, Tensor] = {}
-
-    def read(matrix: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-        latest[matrix] = inputs[0]
-
-    handles = [matrix.register_forward_pre_hook(read) for matrix in narrowing]
-    sums, count = {matrix: torch.zeros(matrix.in_features) for matrix in narrowing}, 0
-    for mask in answering:
-        count += int(mask.sum())
-        for matrix, said in latest.items():
-            sums[matrix] += said[mask].abs().sum(dim=0)
-    for handle in handles:
-        handle.remove()
-    return [sums[matrix] / max(1, count) for matrix in narrowing]
-
-
-def _keep(linear: nn.Linear, kept: Tensor, dimension: int) -> None:
-    """Rows (0) or columns (1) of a matrix."""
+def keep_units(linear: nn.Linear, kept: Tensor, dimension: int) -> None:
+    """Keep rows (0) or columns (1) of a matrix, in place."""
     with torch.no_grad():
         linear.weight = nn.Parameter(linear.weight.index_select(dimension, kept).clone())
         if dimension == 0 and linear.bias is not None:

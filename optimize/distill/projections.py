@@ -47,7 +47,7 @@ def observe_student(
         widths |= {f"hidden{place}": (student.config.hidden_size, theirs) for place in range(depth)}
     if settings.relations:
         theirs = _aligned("relations", targets, training_set.tokens).values.shape[1] // 3
-        check_relation_heads(settings.relation_heads, student.config.hidden_size, theirs)
+        check_relation_heads(settings.relation_heads, activations.relation_width, theirs)
     for name, (ours, theirs) in widths.items():
         if ours != theirs or not training_set.same_origin:
             setattr(student, _attribute(name), nn.Linear(ours, theirs))

@@ -18,6 +18,7 @@ from optimize.data.misspell import misspelt_copies
 from optimize.data.splits import Split, TrainingData
 from optimize.data.transfer_set import TransferSet
 from optimize.distill.feed_forward import narrow_feed_forward
+from optimize.distill.heads import prune_heads
 from optimize.distill.static import static_student
 from optimize.distill.trainer import train_student
 from optimize.distill.vocabulary import prune_vocabulary
@@ -217,6 +218,9 @@ def shrink(
         run.tell(
             f"hidden states of {asked.width:,} values keep {100 * share:.1f} % of their variance"
         )
+    if asked.heads is not None:
+        before = prune_heads(model, answering(), asked.heads)
+        run.tell(f"{asked.heads} of {before} heads of each layer's attention kept")
 
 
 def labels_alone(distill: DistillSettings, labelled: int, texts: int) -> DistillSettings:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from optimize.models.encoder import StudentError, classification_head
-from optimize.models.mean_pooled_bert import MeanPooledBert
+from optimize.models.mean_pooled_bert import MeanPooledBert, heads_of, set_heads
 
 # Enough to tell 768 directions apart; of 12 layers of that width they take 1.5 GB.
 TOKENS = 8192
@@ -39,7 +39,8 @@ def narrow_width(model: PreTrainedModel, answering: Generator[Tensor], width: in
         StudentError: another family, a width that is no multiple of a head's, or more than there
             is.
     """
-    heads = heads_kept(model, width)
+    whole = heads_kept(model, width)
+    heads, size = min(whole, heads_of(model.config)), width // whole
     seen = _Seen(model, answering)
     states = torch.cat([out for _, out in seen.norms.values()])
     projection, share = _principal(states, width)
@@ -49,17 +50,19 @@ def narrow_width(model: PreTrainedModel, answering: Generator[Tensor], width: in
         _refit(norm, before @ projection, after @ projection)
     for layer in base.encoder.layer:
         attention, output = layer.attention.self, layer.attention.output.dense
-        kept = _loudest(seen.contexts[output], heads, width // heads)
+        kept = _loudest(seen.contexts[output], heads, size)
         for linear in (attention.query, attention.key, attention.value):
             _set(linear, linear.weight[kept] @ projection, linear.bias[kept])
-        attention.num_attention_heads, attention.all_head_size = heads, width
+        set_heads(layer.attention, heads)
         _set(output, projection.T @ output.weight[:, kept], projection.T @ output.bias)
         linear = layer.intermediate.dense
         _set(linear, linear.weight @ projection, linear.bias)
         linear = layer.output.dense
         _set(linear, projection.T @ linear.weight, projection.T @ linear.bias)
     _narrow_head(model, projection, seen.pooled)
-    model.config.hidden_size, model.config.num_attention_heads = width, heads
+    model.config.hidden_size, model.config.num_attention_heads = width, whole
+    if heads < whole or isinstance(model, MeanPooledBert):
+        model.config.kept_heads = heads if heads < whole else None
     return share
 
 

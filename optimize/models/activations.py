@@ -53,15 +53,16 @@ class Activations:
         self._seen: dict[Any, Tensor] = {}
         head = classification_head(model)
         self.pooled_width = head.in_features
+        self.relation_width = 0
         self._handles = [head.register_forward_pre_hook(self._note_input("pooled"))]
         if hidden or relations is not None:
             stack = layer_stack(model)[2]
             for layer in hidden:
                 self._handles.append(stack[layer - 1].register_forward_hook(self._note(layer)))
             if relations is not None:
-                for key, module in zip(
-                    RELATION_KEYS, _projections(stack[relations - 1]), strict=True
-                ):
+                three = _projections(stack[relations - 1])
+                self.relation_width = three[0].out_features
+                for key, module in zip(RELATION_KEYS, three, strict=True):
                     self._handles.append(module.register_forward_hook(self._note(key)))
 
     @property

@@ -59,9 +59,15 @@ def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:
 
 
 class MeanPooledBertConfig(BertConfig):
-    """A BERT's, under another model type."""
+    """A BERT's, under another model type.
+
+    Attributes:
+        kept_heads: of each layer's attention, where some were cut; ``None`` where none was. A head
+            has the size that ``num_attention_heads`` give it all the same.
+    """
 
     model_type = "mean-pooled-bert"
+    kept_heads: int | None = None
 
 
 class MeanPooledBert(BertPreTrainedModel):
@@ -76,6 +82,8 @@ class MeanPooledBert(BertPreTrainedModel):
     def __init__(self, config: MeanPooledBertConfig) -> None:
         super().__init__(config)
         self.bert = BertModel(config, add_pooling_layer=False)
+        if config.kept_heads:
+            _make_fewer_heads(self.bert, config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
@@ -104,6 +112,33 @@ class MeanPooledBert(BertPreTrainedModel):
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
+
+
+def head_size(config: Any) -> int:
+    """Values of one head of a BERT's attention."""
+    return int(config.hidden_size) // int(config.num_attention_heads)
+
+
+def heads_of(config: Any) -> int:
+    """How many heads a BERT's layer has."""
+    return getattr(config, "kept_heads", None) or int(config.num_attention_heads)
+
+
+def set_heads(attention: Any, heads: int) -> None:
+    """Have a BERT's attention read its queries, keys and values as those of so many heads."""
+    attention.self.num_attention_heads = heads
+    attention.self.all_head_size = heads * attention.self.attention_head_size
+
+
+def _make_fewer_heads(encoder: Any, config: MeanPooledBertConfig) -> None:
+    """Matrices as a checkpoint with fewer heads has them, to be filled from it."""
+    assert config.kept_heads is not None
+    wide, narrow = config.hidden_size, config.kept_heads * head_size(config)
+    for layer in encoder.encoder.layer:
+        for name in ("query", "key", "value"):
+            setattr(layer.attention.self, name, nn.Linear(wide, narrow))
+        layer.attention.output.dense = nn.Linear(narrow, wide)
+        set_heads(layer.attention, config.kept_heads)
 
 
 AutoConfig.register(MeanPooledBertConfig.model_type, MeanPooledBertConfig)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from optimize.bundle.texts import evenly
@@ -49,3 +49,33 @@ def observed(
             yield batch["attention_mask"].bool()
     finally:  # whoever has seen enough may stop before the last batch
         model.train(training)
+
+
+def mean_over_tokens(
+    answering: Generator[Tensor], asked: Mapping[nn.Module, Callable[[Tensor], Tensor]]
+) -> list[Tensor]:
+    """What is asked of the states that some parts of a model read, as a mean over all real tokens.
+
+    Args:
+        answering: has the model answer, see :func:`observed`.
+        asked: of each part, given its input of shape (tokens, width), a row a token.
+
+    Returns:
+        A vector a part, in the order of ``asked``.
+    """
+    latest: dict[nn.Module, Tensor] = {}
+
+    def read(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        latest[part] = inputs[0]
+
+    handles = [part.register_forward_pre_hook(read) for part in asked]
+    sums: dict[nn.Module, Tensor] = {}
+    count = 0
+    for mask in answering:
+        count += int(mask.sum())
+        for part, of in asked.items():
+            found = of(latest[part][mask]).sum(dim=0)
+            sums[part] = sums[part] + found if part in sums else found
+    for handle in handles:
+        handle.remove()
+    return [sums[part] / max(1, count) for part in asked]

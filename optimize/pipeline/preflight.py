@@ -71,16 +71,20 @@ def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None
         StudentError: it is of another family, or not so wide.
     """
     from optimize.distill.feed_forward import feed_forwards
+    from optimize.distill.heads import check_heads
     from optimize.distill.width import heads_kept
     from optimize.models.fit import shape_of
 
-    if student.shape == "static" or (student.feed_forward, student.width) == (None, None):
+    cuts = (student.feed_forward, student.width, student.heads)
+    if student.shape == "static" or not any(cuts):
         return
     model = shape_of(checkpoint, revision)
     if student.feed_forward is not None:
         feed_forwards(model, student.feed_forward)
     if student.width is not None:
         heads_kept(model, student.width)
+    if student.heads is not None:
+        check_heads(model, student.heads, student.pooling, student.width)
 
 
 def _check_learning(settings: Settings) -> None:
@@ -94,7 +98,7 @@ def _check_learning(settings: Settings) -> None:
     from optimize.models.activations import check_relations
     from optimize.models.encoder import classification_head, layer_stack
     from optimize.models.fit import shape_of
-    from optimize.models.mean_pooled_bert import check_poolable
+    from optimize.models.mean_pooled_bert import check_poolable, head_size
 
     teacher, student, distill = settings.teacher, settings.student, settings.distill
     master = shape_of(teacher.checkpoint, teacher.revision)
@@ -115,6 +119,8 @@ def _check_learning(settings: Settings) -> None:
             classification_head(model)
     if distill.relations:
         width = student.width or pupil.config.hidden_size
+        if student.heads is not None:
+            width = student.heads * head_size(pupil.config)
         check_relation_heads(distill.relation_heads, width, master.config.hidden_size)
         check_relations(pupil, None)
         check_relations(master, distill.relation_layer)

@@ -92,17 +92,20 @@ def shapes_of(settings: Settings) -> list[Shape]:
         asked.vocabulary or (own.vocabulary,),
         asked.feed_forward or (own.feed_forward,),
         asked.width or (own.width if own.shape == "encoder" else None,),
+        asked.heads or (own.heads,),
     )
     found = []
-    names = ("layers", "vocabulary", "feed_forward", "width")
-    for layers, vocabulary, feed_forward, width in grid:
-        student = dict(zip(names, (layers, vocabulary, feed_forward, width), strict=True))
+    names = ("layers", "vocabulary", "feed_forward", "width", "heads")
+    for values in grid:
+        student = dict(zip(names, values, strict=True))
+        layers, vocabulary, feed_forward, width, heads = values
         words = [_layers_words(layers)]
         words += [f"{vocabulary:,} tokens"] if vocabulary else []
         words += [f"feed-forward {feed_forward:,}"] if feed_forward else []
         words += [f"{width:,} wide"] if width else []
+        words += [f"{heads} head{'s' if heads > 1 else ''}"] if heads else []
         found.append(Shape(", ".join(words), {"shape": "encoder", **student}))
-    whole = {"shape": "static", "layers": None, "feed_forward": None}
+    whole = {"shape": "static", "layers": None, "feed_forward": None, "heads": None}
     learning = STATIC
     if not (settings.distill.pooled or settings.distill.cosine):
         learning = {**STATIC, "representation_epochs": 0}  # no loss on inner states is left

@@ -165,11 +165,13 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
     options.enable_bias_gelu = False
     heads = getattr(config, "num_attention_heads", None) or config.n_heads
     hidden = getattr(config, "hidden_size", None) or config.dim
+    # What the queries of all heads have: where some were cut, that is less than the hidden states.
+    kept = getattr(config, "kept_heads", None) or heads
     fused = optimizer.optimize_model(
         str(raw),
         model_type=family,
-        num_heads=heads,
-        hidden_size=hidden,
+        num_heads=kept,
+        hidden_size=kept * (hidden // heads),
         optimization_options=options,
         opt_level=0,
     )

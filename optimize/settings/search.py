@@ -24,10 +24,11 @@ class SearchSettings(Section):
 
     Attributes:
         layers: as ``student.layers``: numbers, lists, or "all"; the recipe's own when empty, and
-            likewise the next three.
+            likewise the next four.
         vocabulary: as ``student.vocabulary``; "all" keeps every token.
         feed_forward: as ``student.feed_forward``; "all" keeps every neuron.
         width: as ``student.width``; "all" keeps the hidden states as they are.
+        heads: as ``student.heads``; "all" keeps every head.
         static_widths: widths of static students.
         rungs: shares of the recipe's epochs that the shapes learn for, in turn; the last is 1.
         keep: share of the shapes that go on to the next rung, beside those on the front.
@@ -39,6 +40,7 @@ class SearchSettings(Section):
     vocabulary: tuple[Annotated[int | None, OrAll], ...] = ()
     feed_forward: tuple[Annotated[int | None, OrAll], ...] = ()
     width: tuple[Annotated[int | None, OrAll], ...] = ()
+    heads: tuple[Annotated[int | None, OrAll], ...] = ()
     static_widths: tuple[int, ...] = ()
     rungs: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.34, 1.0), min_length=1

@@ -87,6 +87,8 @@ class StudentSettings(Section):
         vocabulary: tokens to keep: special ones, single characters, and those that its texts use
             most; all when absent.
         feed_forward: neurons to keep in each feed-forward layer; all when absent.
+        heads: of attention to keep in each layer, for a student that answers from the mean; all
+            when absent.
         shape: ``encoder``, or ``static``: a vector for each token, their mean, and two layers.
         width: of the vectors: those of a static student, 256 when absent, or an encoder's hidden
             states, which are projected, with as many fewer heads; all of them when absent.
@@ -100,6 +102,7 @@ class StudentSettings(Section):
     new_head: bool = False
     vocabulary: Annotated[int | None, Field(ge=64), BeforeValidator(_all_is_none)] = None
     feed_forward: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
+    heads: Annotated[int | None, Field(ge=1), BeforeValidator(_all_is_none)] = None
     shape: Literal["encoder", "static"] = "encoder"
     width: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
 

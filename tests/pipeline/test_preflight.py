@@ -25,6 +25,7 @@ pytestmark = pytest.mark.torch
         ("student.width=17", "ask for a multiple of 16 below 32"),
         ("student.width=64", "ask for a multiple of 16 below 32"),
         ("student.feed_forward=9999", "the model's layers have 64"),
+        ("student.heads=1", 'student.pooling = "mean" too'),
         ("student.layers=7", "layers"),
         ("distill.relation_heads=5", "relation_heads = 5 does not divide a width of 32"),
         ("distill.relation_layer=21", "relation_layer = 21, and the teacher has 2 layers"),
@@ -137,9 +138,29 @@ def test_a_number_has_an_end_and_is_no_truth(tiny_recipe, change):
         load(str(tiny_recipe), None, [change])
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["student.heads=3"], "heads = 3, but the model's layers have 2"),
+        (["student.heads=2", "student.width=16"], "heads = 2, but the model's layers have 1"),
+        (
+            ["student.heads=1", "distill.relations=1", "distill.relation_heads=32"],
+            "relation_heads = 32 does not divide a width of 16",
+        ),
+    ],
+)
+def test_heads_that_are_not_there(tiny_recipe, changes, told):
+    settings, _ = load(str(tiny_recipe), None, ['student.pooling="mean"', *changes])
+    with pytest.raises((StudentError, DistillError), match=told):
+        preflight(settings)
+
+
 def test_a_shape_that_is_there(tiny_recipe):
     changes = ["student.width=16", "student.feed_forward=32", "student.layers=1"]
     assert preflight(load(str(tiny_recipe), None, changes)[0]) is not None
+    heads = ['student.pooling="mean"', "student.heads=1", "distill.relations=1"]
+    heads.append("distill.relation_heads=4")
+    assert preflight(load(str(tiny_recipe), None, heads)[0]) is not None
     static = ["student.shape=static", "student.width=17", "student.layers=all"]
     assert preflight(load(str(tiny_recipe), None, static)[0]) is not None
 

@@ -190,7 +190,7 @@ def test_what_the_search_does_not_name_is_as_the_recipe_has_it(tiny_recipe):
     (shape,) = shapes_of(settings.parse(table, "test"))
     assert shape.student == {
         "shape": "encoder", "layers": 2, "vocabulary": 90, "feed_forward": None,
-        "width": None,
+        "width": None, "heads": None,
     }  # fmt: skip
 
 
@@ -202,6 +202,18 @@ def test_every_width_is_a_shape_and_a_static_one_has_its_own(tiny_recipe):
         "1 layers, 90 tokens", "1 layers, 90 tokens, 16 wide", "static, 8 wide",
     ]  # fmt: skip
     assert [shape.student["width"] for shape in shapes] == [None, 16, 8]
+
+
+def test_every_number_of_heads_is_a_shape():
+    student = {"student": {"heads": 2}}
+    search = {"layers": [1], "heads": ["all", 1, 6], "static_widths": [8]}
+    shapes = shapes_of(settings.parse(student | {"search": search}, "test"))
+    assert [shape.name for shape in shapes] == [
+        "1 layers", "1 layers, 1 head", "1 layers, 6 heads", "static, 8 wide",
+    ]  # fmt: skip
+    assert [shape.student["heads"] for shape in shapes] == [None, 1, 6, None]
+    (own,) = shapes_of(settings.parse(student | {"search": {"layers": [1]}}, "test"))
+    assert own.student["heads"] == 2
 
 
 @pytest.mark.parametrize("rungs", [[], [0.5], [1.0, 0.5], [0.5, 0.5, 1.0], [0.0, 1.0]])

@@ -1,0 +1,172 @@
+"""Fewer heads of attention: those stay that say most, and the rest of the chain knows of it."""
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
+
+from conftest import LABELS, save_tiny_backbone, tiny_rows
+from optimize import Classifier, settings
+from optimize.bundle.onnx_header import read_facts
+from optimize.distill.heads import prune_heads
+from optimize.distill.width import narrow_width
+from optimize.models.encoder import StudentError
+from optimize.models.mean_pooled_bert import mean_pooled
+from optimize.models.observe import observed
+from optimize.pipeline.runner import Build, Runner
+
+TEXTS = [text for text, _ in tiny_rows(48)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(save_tiny_backbone(tmp_path_factory.mktemp("t") / "b"))
+
+
+@pytest.fixture
+def first_token(tokenizer):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        intermediate_size=64,
+        num_labels=len(LABELS),
+        initializer_range=0.2,
+    )
+    return BertForSequenceClassification(config).eval()
+
+
+@pytest.fixture
+def model(first_token):
+    return mean_pooled(first_token).eval()
+
+
+def logits(model, tokenizer, texts=TEXTS):
+    with torch.no_grad():
+        return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+
+
+def prune(model, tokenizer, heads, texts=TEXTS):
+    return prune_heads(model, observed(model, tokenizer, texts, 32), heads)
+
+
+def silence(model, heads):
+    """Have these heads of each layer add nothing to what the layer says."""
+    columns = torch.cat([torch.arange(4 * head, 4 * head + 4) for head in heads])
+    with torch.no_grad():
+        for layer in model.bert.encoder.layer:
+            layer.attention.output.dense.weight[:, columns] = 0
+
+
+def test_without_heads_that_add_nothing_it_says_the_same(model, tokenizer):
+    silence(model, (0, 3, 6))
+    before = logits(model, tokenizer)
+    assert prune(model, tokenizer, 5) == 8
+    torch.testing.assert_close(logits(model, tokenizer), before)
+    attention = model.bert.encoder.layer[0].attention
+    assert attention.self.query.weight.shape == (20, 32)
+    assert attention.output.dense.weight.shape == (32, 20)
+
+
+def test_one_more_cut_is_heard(model, tokenizer):
+    silence(model, (0, 3, 6))
+    before = logits(model, tokenizer)
+    prune(model, tokenizer, 4)
+    assert (logits(model, tokenizer) - before).abs().max() > 1e-3
+
+
+def test_what_a_head_says_is_weighed_by_what_carries_it_on(model, tokenizer):
+    """A long vector that the output matrix does not read says nothing."""
+    silence(model, (2,))
+    with torch.no_grad():
+        for layer in model.bert.encoder.layer:
+            layer.attention.self.value.weight[8:12] *= 100
+    kept = copy.deepcopy(model)
+    prune(kept, tokenizer, 7)
+    for layer, before in zip(kept.bert.encoder.layer, model.bert.encoder.layer, strict=True):
+        others = [row for row in range(32) if not 8 <= row < 12]
+        torch.testing.assert_close(
+            layer.attention.self.value.weight, before.attention.self.value.weight[others]
+        )
+
+
+def test_padding_has_no_say(model, tokenizer, monkeypatch):
+    texts = ["refund", "please track my order now", "refund now"] * 8
+    found = []
+    for batch in (1, len(texts)):
+        monkeypatch.setattr("optimize.models.observe.BATCH", batch)
+        fresh = copy.deepcopy(model)
+        prune(fresh, tokenizer, 3, texts)
+        found.append(logits(fresh, tokenizer))
+    torch.testing.assert_close(*found)
+
+
+def test_it_is_saved_and_loaded(model, tokenizer, tmp_path):
+    prune(model, tokenizer, 5)
+    model.save_pretrained(tmp_path / "few")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "few").eval()
+    assert AutoConfig.from_pretrained(tmp_path / "few").kept_heads == 5
+    torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
+
+
+def test_it_is_cut_again(model, tokenizer):
+    prune(model, tokenizer, 5)
+    assert prune(model, tokenizer, 2) == 5
+    assert model.bert.encoder.layer[1].attention.self.key.weight.shape == (8, 32)
+    with pytest.raises(StudentError, match=r"heads = 3, but the model's layers have 2; ask for"):
+        prune(model, tokenizer, 3)
+
+
+@pytest.mark.parametrize(("heads", "width", "kept"), [(6, 24, None), (3, 24, 3), (3, 8, None)])
+def test_hidden_states_are_narrowed_afterwards(model, tokenizer, tmp_path, heads, width, kept):
+    """A checkpoint with fewer heads is a checkpoint like others."""
+    prune(model, tokenizer, heads)
+    narrow_width(model, observed(model, tokenizer, TEXTS, 32), width)
+    assert (model.config.hidden_size, model.config.kept_heads) == (width, kept)
+    model.save_pretrained(tmp_path / "both")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "both").eval()
+    torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
+
+
+def test_more_than_there_are(model, tokenizer):
+    with pytest.raises(StudentError, match=r"student.heads = 9, but the model's layers have 8"):
+        prune(model, tokenizer, 9)
+
+
+def test_a_head_on_the_first_token(first_token, tokenizer):
+    with pytest.raises(StudentError, match=r'heads = 2: .* set student.pooling = "mean" too'):
+        prune(first_token, tokenizer, 2)
+
+
+def test_another_family(tokenizer):
+    config = DistilBertConfig(vocab_size=60, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    model = DistilBertForSequenceClassification(config)
+    with pytest.raises(StudentError, match=r'the student is a DistilBert.*student.heads = "all"'):
+        prune(model, tokenizer, 1)
+
+
+def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
+    """It learns the tiny task, and INT8 has its attention in one piece."""
+    changes = (
+        'student.pooling="mean"', "student.heads=1", "distill.epochs=40",
+        "distill.hidden=1", "distill.relations=1", "distill.relation_heads=2",
+        "distill.learning_rate=2e-2", 'quantize.compare="none"',
+    )  # fmt: skip
+    chosen, _ = settings.load(str(tiny_recipe), tmp_path, changes)
+    kit = Build(chosen, Runner(lambda line: None, tiny_cache)).folder("kit")
+    bundle = Classifier(kit / "student-int8", threads=1)
+    given = [answer.label for answer in bundle.predict([f"please {word} my" for word in LABELS])]
+    assert given == list(LABELS)
+    facts = read_facts((kit / "student-int8" / "model.onnx").read_bytes())
+    assert "com.microsoft:QAttention" in facts.operators
