@@ -15,7 +15,8 @@ import builtins, io, os, pathlib, select, selectors, sys
 import msgspec, numpy, onnxruntime, tokenizers  # as they are
 
 for name in ("fork", "setpriority", "getpriority", "setsid", "sched_getaffinity", "set_blocking",
-             "register_at_fork", "sysconf", "on_exit", "sched_setscheduler", "sched_getscheduler"):
+             "register_at_fork", "sysconf", "on_exit", "sched_setscheduler", "sched_getscheduler",
+             "sched_setaffinity"):
     if hasattr(os, name):
         delattr(os, name)
 for name in ("resource", "fcntl"):
