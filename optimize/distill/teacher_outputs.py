@@ -182,7 +182,7 @@ def score(
     processes = processes or Processes()
     activations = Activations(model, wanted.hidden, wanted.relations)
     if processes.first:
-        _create(model, tokens, folder, wanted, activations.pooled_width)
+        _create(model, tokens, folder, wanted, activations)
     processes.wait()
     stores = SoftTargets.read(folder)
     batches = token_batches(tokens.lengths, TOKENS_PER_BATCH)[processes.rank :: processes.count]
@@ -207,21 +207,20 @@ def score(
 
 
 def _create(
-    model: PreTrainedModel, tokens: Tokens, folder: Path, wanted: Wanted, pooled_width: int
+    model: PreTrainedModel, tokens: Tokens, folder: Path, wanted: Wanted, noted: Activations
 ) -> None:
     """Empty stores; what is not wanted has none."""
     texts, all_tokens = len(tokens), int(tokens.lengths.sum())
     labels = classification_head(model).out_features
     Rows.create(folder / STORE_NAME, (texts, labels), np.float32)
-    Rows.create(folder / POOLED_NAME, (texts, pooled_width), np.float32)
+    Rows.create(folder / POOLED_NAME, (texts, noted.pooled_width), np.float32)
     if wanted.hidden or wanted.relations is not None:
         np.save(folder / OFFSETS_NAME, np.concatenate([[0], tokens.lengths.cumsum()]))
-    width = model.config.hidden_size
     if wanted.hidden:
-        shape = (all_tokens, len(wanted.hidden) * width)
+        shape = (all_tokens, len(wanted.hidden) * model.config.hidden_size)
         Rows.create(folder / HIDDEN_NAME, shape, np.float16)
     if wanted.relations is not None:
-        Rows.create(folder / RELATIONS_NAME, (all_tokens, 3 * width), np.float16)
+        Rows.create(folder / RELATIONS_NAME, (all_tokens, 3 * noted.relation_width), np.float16)
 
 
 def import_precomputed(

@@ -44,6 +44,10 @@ class Activations:
         model: an encoder classifier.
         hidden: layers whose output is noted, counted from 1.
         relations: layer whose queries, keys and values are noted; ``None`` notes none.
+
+    Attributes:
+        pooled_width: of the vector that the head reads.
+        relation_width: of the queries of all heads; 0 where none are noted.
     """
 
     def __init__(

@@ -124,6 +124,12 @@ def heads_of(config: Any) -> int:
     return getattr(config, "kept_heads", None) or int(config.num_attention_heads)
 
 
+def attention_width(config: Any) -> int:
+    """Values of the queries of all heads of a layer: where none was cut, its hidden states'."""
+    kept = getattr(config, "kept_heads", None)
+    return kept * head_size(config) if kept else int(config.hidden_size)
+
+
 def set_heads(attention: Any, heads: int) -> None:
     """Have a BERT's attention read its queries, keys and values as those of so many heads."""
     attention.self.num_attention_heads = heads

@@ -98,7 +98,7 @@ def _check_learning(settings: Settings) -> None:
     from optimize.models.activations import check_relations
     from optimize.models.encoder import classification_head, layer_stack
     from optimize.models.fit import shape_of
-    from optimize.models.mean_pooled_bert import check_poolable, head_size
+    from optimize.models.mean_pooled_bert import attention_width, check_poolable, head_size
 
     teacher, student, distill = settings.teacher, settings.student, settings.distill
     master = shape_of(teacher.checkpoint, teacher.revision)
@@ -118,10 +118,9 @@ def _check_learning(settings: Settings) -> None:
         if distill.pooled or distill.cosine:
             classification_head(model)
     if distill.relations:
-        width = student.width or pupil.config.hidden_size
-        if student.heads is not None:
-            width = student.heads * head_size(pupil.config)
-        check_relation_heads(distill.relation_heads, width, master.config.hidden_size)
+        cut = [student.width, student.heads and student.heads * head_size(pupil.config)]
+        ours = min([attention_width(pupil.config), *filter(None, cut)])
+        check_relation_heads(distill.relation_heads, ours, attention_width(master.config))
         check_relations(pupil, None)
         check_relations(master, distill.relation_layer)
 

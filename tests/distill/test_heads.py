@@ -1,7 +1,9 @@
 """Fewer heads of attention: those stay that say most, and the rest of the chain knows of it."""
 
 import copy
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -18,11 +20,16 @@ from conftest import LABELS, save_tiny_backbone, tiny_rows
 from optimize import Classifier, settings
 from optimize.bundle.onnx_header import read_facts
 from optimize.distill.heads import prune_heads
+from optimize.distill.projections import DistillError
+from optimize.distill.teacher_outputs import Wanted, score
 from optimize.distill.width import narrow_width
 from optimize.models.encoder import StudentError
 from optimize.models.mean_pooled_bert import mean_pooled
 from optimize.models.observe import observed
+from optimize.pipeline.preflight import preflight
 from optimize.pipeline.runner import Build, Runner
+from optimize.training.soft_targets import SoftTargets
+from optimize.training.tokens import tokenise
 
 TEXTS = [text for text, _ in tiny_rows(48)]
 
@@ -154,6 +161,31 @@ def test_another_family(tokenizer):
     model = DistilBertForSequenceClassification(config)
     with pytest.raises(StudentError, match=r'the student is a DistilBert.*student.heads = "all"'):
         prune(model, tokenizer, 1)
+
+
+def test_it_teaches_in_its_turn(model, tokenizer, tmp_path):
+    prune(model, tokenizer, 5)
+    tokens = tokenise(TEXTS[:3], tokenizer, 32, tmp_path / "tokens")
+    score(model, tokens, tmp_path, lambda line: None, Wanted(relations=2))
+    stored = SoftTargets.read(tmp_path).relations
+    assert stored[np.array([1])][0].shape[1] == 3 * 5 * 4
+
+
+@pytest.mark.parametrize(("relation_heads", "fits"), [(5, True), (8, False)])
+def test_what_it_can_teach_is_known_beforehand(
+    model, tokenizer, tmp_path, tiny_recipe, relation_heads, fits
+):
+    prune(model, tokenizer, 5)
+    model.save_pretrained(tmp_path / "few")
+    tokenizer.save_pretrained(tmp_path / "few")
+    chosen, _ = settings.load(
+        str(tiny_recipe), tmp_path,
+        (f"teacher.checkpoint={tmp_path / 'few'}", "distill.relations=1",
+         f"distill.relation_heads={relation_heads}"),
+    )  # fmt: skip
+    refused = pytest.raises(DistillError, match="heads = 8 does not divide a width of 20")
+    with nullcontext() if fits else refused:
+        preflight(chosen)
 
 
 def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
