@@ -21,6 +21,7 @@ from optimize.models.checkpoint import load_classifier
 from optimize.models.fit import check_exportable
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.parity import check_parity
+from optimize.quantize.quiet import errors_alone
 from optimize.quantize.token_parity import check_tokens
 from optimize.settings.quantization import ExportSettings
 from optimize.workspace import Workspace
@@ -167,14 +168,16 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
     hidden = getattr(config, "hidden_size", None) or config.dim
     # What the queries of all heads have: where some were cut, that is less than the hidden states.
     kept = getattr(config, "kept_heads", None) or heads
-    fused = optimizer.optimize_model(
-        str(raw),
-        model_type=family,
-        num_heads=kept,
-        hidden_size=kept * (hidden // heads),
-        optimization_options=options,
-        opt_level=0,
-    )
+    # It warns of queries narrower than the hidden states, and fuses them.
+    with errors_alone():
+        fused = optimizer.optimize_model(
+            str(raw),
+            model_type=family,
+            num_heads=kept,
+            hidden_size=kept * (hidden // heads),
+            optimization_options=options,
+            opt_level=0,
+        )
     graph: onnx.ModelProto = fused.model
     return graph
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from optimize.bundle.folder import MODEL_NAME, read_manifest
 from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.embeddings import with_four_bit_embeddings
+from optimize.quantize.quiet import errors_alone
 from optimize.settings.quantization import QuantizationRecipe
 from optimize.workspace import Workspace
 
@@ -90,17 +90,11 @@ def quantize(quantizer: Quantizer, source: Path, target: Path, *, integer: bool 
     """
     ir_version = onnx.load(str(source), load_external_data=False).ir_version
     # "Please consider to run pre-processing" is the quantizer's advice on every model.
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with TemporaryDirectory() as work:
-            # The quantizer writes beside its source, which may be a stage in the cache.
-            copy = Path(work, source.name)
-            shutil.copyfile(source, copy)
-            quantizer(copy, target)
-    finally:
-        root.setLevel(level)
+    with errors_alone(), TemporaryDirectory() as work:
+        # The quantizer writes beside its source, which may be a stage in the cache.
+        copy = Path(work, source.name)
+        shutil.copyfile(source, copy)
+        quantizer(copy, target)
     model = onnx.load(str(target))
     if integer and not any(
         "Integer" in node.op_type or node.op_type in ("QAttention", "QuantizeLinear")

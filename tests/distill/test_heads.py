@@ -188,7 +188,7 @@ def test_what_it_can_teach_is_known_beforehand(
         preflight(chosen)
 
 
-def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
+def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path, caplog):
     """It learns the tiny task, and INT8 has its attention in one piece."""
     changes = (
         'student.pooling="mean"', "student.heads=1", "distill.epochs=40",
@@ -197,6 +197,7 @@ def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
     )  # fmt: skip
     chosen, _ = settings.load(str(tiny_recipe), tmp_path, changes)
     kit = Build(chosen, Runner(lambda line: None, tiny_cache)).folder("kit")
+    assert not [record for record in caplog.records if "hidden size" in record.getMessage()]
     bundle = Classifier(kit / "student-int8", threads=1)
     given = [answer.label for answer in bundle.predict([f"please {word} my" for word in LABELS])]
     assert given == list(LABELS)
