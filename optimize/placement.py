@@ -36,23 +36,19 @@ def apart(
     if len(cores) < 2 or threads != len(cores) or others():
         yield False
         return
+    own = {thread: _affinity(thread) for thread in _threads(tasks)}
     busiest = busiest_first(tasks)[:threads]
-    if any(_affinity(thread) != cores for thread in busiest):
+    if any(own.get(thread) != cores for thread in busiest):
         yield False
         return
-    hold(busiest, cores)
     try:
+        # Fewer threads than cores where some have not begun yet.
+        for thread, core in zip(busiest, cores, strict=False):
+            _allow(thread, [core])
         yield True
     finally:
         for thread in _threads(tasks):  # one that began meanwhile is where its parent was
-            if len(_affinity(thread)) == 1:
-                _allow(thread, cores)
-
-
-def hold(threads: list[int], cores: list[int]) -> None:
-    """Give each thread one of the cores, in their order."""
-    for thread, core in zip(threads, cores, strict=False):
-        _allow(thread, [core])
+            _allow(thread, own.get(thread, cores))
 
 
 def busiest_first(tasks: Path = TASKS) -> list[int]:

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from optimize import placement
 from optimize.placement import apart, busiest_first
 
 pytestmark = pytest.mark.skipif(
@@ -92,6 +91,14 @@ def test_an_affinity_of_ones_own_is_kept(tasks, monkeypatch):
     assert not system.set
 
 
+def test_the_affinity_of_a_thread_that_rests_outlives_it(tasks, monkeypatch):
+    system = System(monkeypatch, {2, 5}, (7, 8, 9))
+    system.of[7] = {5}
+    with apart(2, tasks, lambda: 0) as held:
+        assert held
+    assert (system.of[7], system.of[8], system.of[9]) == ({5}, {2, 5}, {2, 5})
+
+
 def test_where_the_system_has_no_affinities(tasks, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     with apart(2, tasks, lambda: 0) as held:
@@ -121,9 +128,3 @@ print(held == (len(cores) > 1))
 def test_this_system_does_so():
     done = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
-
-
-def test_one_core_each_is_given_in_turn(monkeypatch):
-    system = System(monkeypatch, {2, 5}, (10, 20, 30))
-    placement.hold([30, 10, 20], [2, 5])
-    assert (system.of[30], system.of[10], system.of[20]) == ({2}, {5}, {2, 5})

@@ -3,8 +3,7 @@
     python -m optimize.experiments.placement KIT [--blocks 300]
 
 Blocks of short calls after a pause, as a worker has them between those of others: with the threads
-where the system puts them, with each held on a core of
-its own, and in real time. A process for
+where the system puts them, with each held on a core of its own, and in real time. A process for
 each way, one after the other. Nothing else should run meanwhile.
 """
 
