@@ -104,6 +104,24 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_backbone(tmp_path_factory.mktemp("backbone"))
 
 
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_backbone: Path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_backbone)
+
+
+def eight_headed_bert(tokenizer, **config):
+    """A classifier of random weights: two layers, 32 values, eight heads of four."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 8}
+    sizes = {"vocab_size": len(tokenizer), "intermediate_size": 64, "num_labels": len(LABELS)}
+    return BertForSequenceClassification(BertConfig(**shape, **sizes, **config))
+
+
 def write_tiny_recipe(path: Path, data: Path, backbone: Path) -> Path:
     """A recipe whose whole chain takes seconds."""
     path.write_text(

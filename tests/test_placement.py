@@ -83,20 +83,16 @@ def test_the_system_chooses(threads, cores, others, tasks, monkeypatch):
     assert not system.set
 
 
-def test_an_affinity_of_ones_own_is_kept(tasks, monkeypatch):
+@pytest.mark.parametrize(("thread", "held"), [(9, False), (7, True)])
+def test_an_affinity_of_ones_own_is_kept(thread, held, tasks, monkeypatch):
+    """That of a thread that works leaves all as it is; that of one that rests outlives the rest."""
     system = System(monkeypatch, {2, 5}, (7, 8, 9))
-    system.of[9] = {5}
-    with apart(2, tasks, lambda: 0) as held:
-        assert not held
-    assert not system.set
-
-
-def test_the_affinity_of_a_thread_that_rests_outlives_it(tasks, monkeypatch):
-    system = System(monkeypatch, {2, 5}, (7, 8, 9))
-    system.of[7] = {5}
-    with apart(2, tasks, lambda: 0) as held:
-        assert held
-    assert (system.of[7], system.of[8], system.of[9]) == ({5}, {2, 5}, {2, 5})
+    system.of[thread] = {5}
+    before = dict(system.of)
+    with apart(2, tasks, lambda: 0) as found:
+        assert found is held
+        assert bool(system.set) is held
+    assert system.of == before
 
 
 def test_where_the_system_has_no_affinities(tasks, monkeypatch):

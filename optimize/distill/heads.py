@@ -3,7 +3,8 @@
 A head says as much as the mean length of what it adds to the layer's output over the tokens of some
 texts: its vector times its columns of the output matrix. (Michel et al. 2019, "Are Sixteen Heads
 Really Better than One?", section 4, ask the same of gradients; this needs no labels.) A head keeps
-its size, so queries, keys, values and the output matrix shrink with their number.
+its size, so queries, keys, values and the output matrix shrink with their number. transformers 4
+has ``prune_heads`` and ``pruned_heads`` for that; version 5 has neither, and loads no such BERT.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from optimize.distill.feed_forward import keep_units
 from optimize.models.encoder import StudentError
 from optimize.models.mean_pooled_bert import (
     MeanPooledBert,
-    check_poolable,
+    check_bert,
     head_size,
     heads_of,
     set_heads,
@@ -31,7 +32,7 @@ def prune_heads(model: PreTrainedModel, answering: Generator[Tensor], heads: int
     """Keep so many heads of each layer's attention, in place.
 
     Args:
-        model: a BERT that answers from the mean of its tokens: its configuration can say so.
+        model: a BERT that answers from the mean of its tokens.
         answering: has it answer the texts that the heads' vectors are read on, see
             :func:`optimize.models.observe.observed`.
         heads: to keep in each layer.
@@ -42,7 +43,7 @@ def prune_heads(model: PreTrainedModel, answering: Generator[Tensor], heads: int
     Raises:
         StudentError: another model, or one that has not so many.
     """
-    check_heads(model, heads, pooling="mean" if isinstance(model, MeanPooledBert) else None)
+    check_heads(model, heads)
     config: Any = model.config
     base: Any = model.base_model
     size, before = head_size(config), heads_of(config)
@@ -61,7 +62,7 @@ def prune_heads(model: PreTrainedModel, answering: Generator[Tensor], heads: int
 
 
 def check_heads(
-    model: PreTrainedModel, heads: int, pooling: str | None, width: int | None = None
+    model: PreTrainedModel, heads: int, pooling: str | None = None, width: int | None = None
 ) -> None:
     """Refuse a number of heads that a student cannot be cut to.
 
@@ -74,20 +75,13 @@ def check_heads(
     Raises:
         StudentError: see :func:`prune_heads`.
     """
-    if not isinstance(model, MeanPooledBert):
-        try:
-            check_poolable(model)
-        except StudentError as error:
-            raise StudentError(
-                f"student.heads = {heads} needs a BERT, and the student is a "
-                f'{type(model).__name__}; set student.heads = "all"'
-            ) from error
-        if pooling != "mean":
-            raise StudentError(
-                f"student.heads = {heads}: a BERT that answers from its first token has no word "
-                'for fewer heads of the same size; set student.pooling = "mean" too, or '
-                'student.heads = "all"'
-            )
+    check_bert(model, "student.heads", heads)
+    if pooling != "mean" and not isinstance(model, MeanPooledBert):
+        raise StudentError(
+            f"student.heads = {heads}: transformers 5 can load no BERT with fewer heads, and this "
+            'project\'s own answers from the mean; set student.pooling = "mean" too, or '
+            'student.heads = "all"'
+        )
     config: Any = model.config
     before = min(heads_of(config), (width or config.hidden_size) // head_size(config))
     if heads > before:

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from optimize.models.encoder import StudentError, classification_head
-from optimize.models.mean_pooled_bert import MeanPooledBert, heads_of, set_heads
+from optimize.models.mean_pooled_bert import MeanPooledBert, check_bert, heads_of, set_heads
 
 # Enough to tell 768 directions apart; of 12 layers of that width they take 1.5 GB.
 TOKENS = 8192
@@ -72,11 +72,7 @@ def heads_kept(model: PreTrainedModel, width: int) -> int:
     Raises:
         StudentError: see :func:`narrow_width`.
     """
-    if not isinstance(model, BertForSequenceClassification | MeanPooledBert):
-        raise StudentError(
-            f"student.width = {width} needs a BERT, and the student is a {type(model).__name__}; "
-            'set student.width = "all"'
-        )
+    check_bert(model, "student.width", width)
     before = int(model.config.hidden_size)
     size = before // int(model.config.num_attention_heads)
     if width >= before or width % size:

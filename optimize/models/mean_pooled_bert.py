@@ -34,10 +34,24 @@ def check_poolable(model: PreTrainedModel) -> None:
         StudentError: another family than BERT.
     """
     if not isinstance(model, BertForSequenceClassification):
-        raise StudentError(
-            f'student.pooling = "mean" needs a BERT, and the student is a {type(model).__name__}; '
-            "leave it out"
-        )
+        raise no_bert(model, 'student.pooling = "mean"', "leave it out")
+
+
+def check_bert(model: PreTrainedModel, name: str, value: int) -> None:
+    """Refuse a setting of the student that a BERT alone can have, of either pooling.
+
+    Raises:
+        StudentError: another family.
+    """
+    if not isinstance(model, BertForSequenceClassification | MeanPooledBert):
+        raise no_bert(model, f"{name} = {value}", f'set {name} = "all"')
+
+
+def no_bert(model: PreTrainedModel, asked: str, remedy: str) -> StudentError:
+    """What is said of another family."""
+    return StudentError(
+        f"{asked} needs a BERT, and the student is a {type(model).__name__}; {remedy}"
+    )
 
 
 def mean_pooled(model: PreTrainedModel) -> MeanPooledBert:

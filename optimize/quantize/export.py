@@ -20,6 +20,7 @@ from optimize.data.splits import TrainingData
 from optimize.models.checkpoint import load_classifier
 from optimize.models.fit import check_exportable
 from optimize.models.folder import copy_loading_files, derived
+from optimize.models.mean_pooled_bert import attention_width
 from optimize.quantize.parity import check_parity
 from optimize.quantize.quiet import errors_alone
 from optimize.quantize.token_parity import check_tokens
@@ -166,15 +167,15 @@ def _fused(raw: Path, family: str, config: Any) -> onnx.ModelProto:
     options.enable_bias_gelu = False
     heads = getattr(config, "num_attention_heads", None) or config.n_heads
     hidden = getattr(config, "hidden_size", None) or config.dim
-    # What the queries of all heads have: where some were cut, that is less than the hidden states.
-    kept = getattr(config, "kept_heads", None) or heads
+    if kept := getattr(config, "kept_heads", None):
+        heads, hidden = kept, attention_width(config)
     # It warns of queries narrower than the hidden states, and fuses them.
     with errors_alone():
         fused = optimizer.optimize_model(
             str(raw),
             model_type=family,
-            num_heads=kept,
-            hidden_size=kept * (hidden // heads),
+            num_heads=heads,
+            hidden_size=hidden,
             optimization_options=options,
             opt_level=0,
         )

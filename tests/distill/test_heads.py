@@ -9,14 +9,11 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
 )
 
-from conftest import LABELS, save_tiny_backbone, tiny_rows
+from conftest import LABELS, eight_headed_bert, tiny_rows
 from optimize import Classifier, settings
 from optimize.bundle.onnx_header import read_facts
 from optimize.distill.heads import prune_heads
@@ -34,24 +31,9 @@ from optimize.training.tokens import tokenise
 TEXTS = [text for text, _ in tiny_rows(48)]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return AutoTokenizer.from_pretrained(save_tiny_backbone(tmp_path_factory.mktemp("t") / "b"))
-
-
 @pytest.fixture
-def first_token(tokenizer):
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        intermediate_size=64,
-        num_labels=len(LABELS),
-        initializer_range=0.2,
-    )
-    return BertForSequenceClassification(config).eval()
+def first_token(tiny_tokenizer):
+    return eight_headed_bert(tiny_tokenizer, initializer_range=0.2).eval()
 
 
 @pytest.fixture
@@ -76,31 +58,31 @@ def silence(model, heads):
             layer.attention.output.dense.weight[:, columns] = 0
 
 
-def test_without_heads_that_add_nothing_it_says_the_same(model, tokenizer):
+def test_without_heads_that_add_nothing_it_says_the_same(model, tiny_tokenizer):
     silence(model, (0, 3, 6))
-    before = logits(model, tokenizer)
-    assert prune(model, tokenizer, 5) == 8
-    torch.testing.assert_close(logits(model, tokenizer), before)
+    before = logits(model, tiny_tokenizer)
+    assert prune(model, tiny_tokenizer, 5) == 8
+    torch.testing.assert_close(logits(model, tiny_tokenizer), before)
     attention = model.bert.encoder.layer[0].attention
     assert attention.self.query.weight.shape == (20, 32)
     assert attention.output.dense.weight.shape == (32, 20)
 
 
-def test_one_more_cut_is_heard(model, tokenizer):
+def test_one_more_cut_is_heard(model, tiny_tokenizer):
     silence(model, (0, 3, 6))
-    before = logits(model, tokenizer)
-    prune(model, tokenizer, 4)
-    assert (logits(model, tokenizer) - before).abs().max() > 1e-3
+    before = logits(model, tiny_tokenizer)
+    prune(model, tiny_tokenizer, 4)
+    assert (logits(model, tiny_tokenizer) - before).abs().max() > 1e-3
 
 
-def test_what_a_head_says_is_weighed_by_what_carries_it_on(model, tokenizer):
+def test_what_a_head_says_is_weighed_by_what_carries_it_on(model, tiny_tokenizer):
     """A long vector that the output matrix does not read says nothing."""
     silence(model, (2,))
     with torch.no_grad():
         for layer in model.bert.encoder.layer:
             layer.attention.self.value.weight[8:12] *= 100
     kept = copy.deepcopy(model)
-    prune(kept, tokenizer, 7)
+    prune(kept, tiny_tokenizer, 7)
     for layer, before in zip(kept.bert.encoder.layer, model.bert.encoder.layer, strict=True):
         others = [row for row in range(32) if not 8 <= row < 12]
         torch.testing.assert_close(
@@ -108,64 +90,64 @@ def test_what_a_head_says_is_weighed_by_what_carries_it_on(model, tokenizer):
         )
 
 
-def test_padding_has_no_say(model, tokenizer, monkeypatch):
+def test_padding_has_no_say(model, tiny_tokenizer, monkeypatch):
     texts = ["refund", "please track my order now", "refund now"] * 8
     found = []
     for batch in (1, len(texts)):
         monkeypatch.setattr("optimize.models.observe.BATCH", batch)
         fresh = copy.deepcopy(model)
-        prune(fresh, tokenizer, 3, texts)
-        found.append(logits(fresh, tokenizer))
+        prune(fresh, tiny_tokenizer, 3, texts)
+        found.append(logits(fresh, tiny_tokenizer))
     torch.testing.assert_close(*found)
 
 
-def test_it_is_saved_and_loaded(model, tokenizer, tmp_path):
-    prune(model, tokenizer, 5)
+def test_it_is_saved_and_loaded(model, tiny_tokenizer, tmp_path):
+    prune(model, tiny_tokenizer, 5)
     model.save_pretrained(tmp_path / "few")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "few").eval()
     assert AutoConfig.from_pretrained(tmp_path / "few").kept_heads == 5
-    torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
+    torch.testing.assert_close(logits(loaded, tiny_tokenizer), logits(model, tiny_tokenizer))
 
 
-def test_it_is_cut_again(model, tokenizer):
-    prune(model, tokenizer, 5)
-    assert prune(model, tokenizer, 2) == 5
+def test_it_is_cut_again(model, tiny_tokenizer):
+    prune(model, tiny_tokenizer, 5)
+    assert prune(model, tiny_tokenizer, 2) == 5
     assert model.bert.encoder.layer[1].attention.self.key.weight.shape == (8, 32)
     with pytest.raises(StudentError, match=r"heads = 3, but the model's layers have 2; ask for"):
-        prune(model, tokenizer, 3)
+        prune(model, tiny_tokenizer, 3)
 
 
 @pytest.mark.parametrize(("heads", "width", "kept"), [(6, 24, None), (3, 24, 3), (3, 8, None)])
-def test_hidden_states_are_narrowed_afterwards(model, tokenizer, tmp_path, heads, width, kept):
+def test_hidden_states_are_narrowed_afterwards(model, tiny_tokenizer, tmp_path, heads, width, kept):
     """A checkpoint with fewer heads is a checkpoint like others."""
-    prune(model, tokenizer, heads)
-    narrow_width(model, observed(model, tokenizer, TEXTS, 32), width)
+    prune(model, tiny_tokenizer, heads)
+    narrow_width(model, observed(model, tiny_tokenizer, TEXTS, 32), width)
     assert (model.config.hidden_size, model.config.kept_heads) == (width, kept)
     model.save_pretrained(tmp_path / "both")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "both").eval()
-    torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
+    torch.testing.assert_close(logits(loaded, tiny_tokenizer), logits(model, tiny_tokenizer))
 
 
-def test_more_than_there_are(model, tokenizer):
+def test_more_than_there_are(model, tiny_tokenizer):
     with pytest.raises(StudentError, match=r"student.heads = 9, but the model's layers have 8"):
-        prune(model, tokenizer, 9)
+        prune(model, tiny_tokenizer, 9)
 
 
-def test_a_head_on_the_first_token(first_token, tokenizer):
+def test_a_head_on_the_first_token(first_token, tiny_tokenizer):
     with pytest.raises(StudentError, match=r'heads = 2: .* set student.pooling = "mean" too'):
-        prune(first_token, tokenizer, 2)
+        prune(first_token, tiny_tokenizer, 2)
 
 
-def test_another_family(tokenizer):
+def test_another_family(tiny_tokenizer):
     config = DistilBertConfig(vocab_size=60, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
     model = DistilBertForSequenceClassification(config)
     with pytest.raises(StudentError, match=r'the student is a DistilBert.*student.heads = "all"'):
-        prune(model, tokenizer, 1)
+        prune(model, tiny_tokenizer, 1)
 
 
-def test_it_teaches_in_its_turn(model, tokenizer, tmp_path):
-    prune(model, tokenizer, 5)
-    tokens = tokenise(TEXTS[:3], tokenizer, 32, tmp_path / "tokens")
+def test_it_teaches_in_its_turn(model, tiny_tokenizer, tmp_path):
+    prune(model, tiny_tokenizer, 5)
+    tokens = tokenise(TEXTS[:3], tiny_tokenizer, 32, tmp_path / "tokens")
     score(model, tokens, tmp_path, lambda line: None, Wanted(relations=2))
     stored = SoftTargets.read(tmp_path).relations
     assert stored[np.array([1])][0].shape[1] == 3 * 5 * 4
@@ -173,11 +155,11 @@ def test_it_teaches_in_its_turn(model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize(("relation_heads", "fits"), [(5, True), (8, False)])
 def test_what_it_can_teach_is_known_beforehand(
-    model, tokenizer, tmp_path, tiny_recipe, relation_heads, fits
+    model, tiny_tokenizer, tmp_path, tiny_recipe, relation_heads, fits
 ):
-    prune(model, tokenizer, 5)
+    prune(model, tiny_tokenizer, 5)
     model.save_pretrained(tmp_path / "few")
-    tokenizer.save_pretrained(tmp_path / "few")
+    tiny_tokenizer.save_pretrained(tmp_path / "few")
     chosen, _ = settings.load(
         str(tiny_recipe), tmp_path,
         (f"teacher.checkpoint={tmp_path / 'few'}", "distill.relations=1",

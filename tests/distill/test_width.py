@@ -6,14 +6,11 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
 )
 
-from conftest import LABELS, save_tiny_backbone, tiny_rows
+from conftest import LABELS, eight_headed_bert, tiny_rows
 from optimize import Classifier, settings
 from optimize.bundle.onnx_header import read_facts
 from optimize.distill.width import narrow_width
@@ -27,24 +24,10 @@ HELD_OUT = [text for text, _ in tiny_rows(48, start=48)]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return AutoTokenizer.from_pretrained(save_tiny_backbone(tmp_path_factory.mktemp("t") / "b"))
-
-
-@pytest.fixture(scope="module")
-def learned(tokenizer):
+def learned(tiny_tokenizer):
     """A BERT that tells the labels apart: one of random weights says the same of every text."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        intermediate_size=64,
-        num_labels=len(LABELS),
-    )
-    made = BertForSequenceClassification(config)
-    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    made = eight_headed_bert(tiny_tokenizer)
+    batch = tiny_tokenizer(TEXTS, padding=True, return_tensors="pt")
     labels = torch.tensor([LABELS.index(label) for _, label in tiny_rows(48)])
     optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
     for _ in range(60):
@@ -75,77 +58,77 @@ def likeness(before, after):
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_it_says_nearly_what_it_said(model, tokenizer, pooling):
+def test_it_says_nearly_what_it_said(model, tiny_tokenizer, pooling):
     model = mean_pooled(model).eval() if pooling == "mean" else model
-    before = logits(model, tokenizer)
-    share = narrow(model, tokenizer, TEXTS, 24)
+    before = logits(model, tiny_tokenizer)
+    share = narrow(model, tiny_tokenizer, TEXTS, 24)
     assert 0.9 < share < 1
-    assert likeness(before, logits(model, tokenizer)) > 0.9
+    assert likeness(before, logits(model, tiny_tokenizer)) > 0.9
     assert model.config.hidden_size == 24
     assert model.config.num_attention_heads == 6
 
 
-def test_heads_that_say_nothing_go_first(model, tokenizer):
+def test_heads_that_say_nothing_go_first(model, tiny_tokenizer):
     silent = torch.arange(4, 12)  # the second and third of eight
     with torch.no_grad():
         for layer in model.bert.encoder.layer:
             layer.attention.self.value.weight[silent] = 0
             layer.attention.self.value.bias[silent] = 0
-    narrow(model, tokenizer, TEXTS, 24)
+    narrow(model, tiny_tokenizer, TEXTS, 24)
     for layer in model.bert.encoder.layer:
         assert (layer.attention.self.value.weight.norm(dim=1) > 0).all()
 
 
-def test_more_is_kept_by_a_wider_one(model, tokenizer):
-    before, found = logits(model, tokenizer), []
+def test_more_is_kept_by_a_wider_one(model, tiny_tokenizer):
+    before, found = logits(model, tiny_tokenizer), []
     for width in (8, 16, 28):
         fresh = copy.deepcopy(model)
-        narrow(fresh, tokenizer, TEXTS, width)
-        found.append(likeness(before, logits(fresh, tokenizer)))
+        narrow(fresh, tiny_tokenizer, TEXTS, width)
+        found.append(likeness(before, logits(fresh, tiny_tokenizer)))
     assert found == sorted(found)
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_it_is_saved_and_loaded(model, tokenizer, tmp_path, pooling):
+def test_it_is_saved_and_loaded(model, tiny_tokenizer, tmp_path, pooling):
     model = mean_pooled(model).eval() if pooling == "mean" else model
-    narrow(model, tokenizer, TEXTS, 16)
+    narrow(model, tiny_tokenizer, TEXTS, 16)
     model.save_pretrained(tmp_path / "narrow")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "narrow").eval()
-    torch.testing.assert_close(logits(loaded, tokenizer), logits(model, tokenizer))
+    torch.testing.assert_close(logits(loaded, tiny_tokenizer), logits(model, tiny_tokenizer))
 
 
-def test_padding_has_no_say(model, tokenizer, monkeypatch):
+def test_padding_has_no_say(model, tiny_tokenizer, monkeypatch):
     texts = ["refund", "please track my order now", "refund now"] * 8
     found = []
     for batch in (1, len(texts)):
         monkeypatch.setattr("optimize.models.observe.BATCH", batch)
         fresh = copy.deepcopy(model)
-        narrow(fresh, tokenizer, texts, 16)
-        found.append(logits(fresh, tokenizer))
+        narrow(fresh, tiny_tokenizer, texts, 16)
+        found.append(logits(fresh, tiny_tokenizer))
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
 
-def test_long_texts_are_read_until_there_are_enough(model, tokenizer, monkeypatch):
+def test_long_texts_are_read_until_there_are_enough(model, tiny_tokenizer, monkeypatch):
     """All states of many long texts do not fit into memory."""
     monkeypatch.setattr("optimize.models.observe.BATCH", 1)
     monkeypatch.setattr("optimize.distill.width.TOKENS", 100)
     asked = []
     model.register_forward_pre_hook(lambda *_: asked.append(1))
-    narrow(model.train(), tokenizer, TEXTS, 16)
+    narrow(model.train(), tiny_tokenizer, TEXTS, 16)
     assert 5 < len(asked) < 25
     assert model.training
 
 
 @pytest.mark.parametrize("width", [32, 36, 18])
-def test_widths_that_cannot_be(model, tokenizer, width):
+def test_widths_that_cannot_be(model, tiny_tokenizer, width):
     with pytest.raises(StudentError, match=rf"width = {width}.* 32 wide, in heads of 4; ask for a"):
-        narrow(model, tokenizer, TEXTS, width)
+        narrow(model, tiny_tokenizer, TEXTS, width)
 
 
-def test_another_family(tokenizer):
+def test_another_family(tiny_tokenizer):
     config = DistilBertConfig(vocab_size=60, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
     with pytest.raises(StudentError, match="needs a BERT, and the student is a DistilBert"):
-        narrow(DistilBertForSequenceClassification(config), tokenizer, TEXTS, 16)
+        narrow(DistilBertForSequenceClassification(config), tiny_tokenizer, TEXTS, 16)
 
 
 def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
