@@ -22,6 +22,7 @@ def run(folder, *command):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.whole
 @pytest.mark.torch
 def test_gate_what_you_have(tmp_path):
     folder = shutil.copytree(ROOT / "examples" / "gate-what-you-have", tmp_path / "example")

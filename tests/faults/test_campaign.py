@@ -9,6 +9,7 @@ import pytest
 CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
+@pytest.mark.whole
 @pytest.mark.torch
 @pytest.mark.skipif(sys.platform == "win32", reason="its children are forked")
 def test_a_short_campaign_loses_nothing():

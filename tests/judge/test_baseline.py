@@ -80,6 +80,7 @@ def test_a_revision_that_is_not_there(repository, revision):
         find(f"git:{revision}", "student-int8")
 
 
+@pytest.mark.whole
 @pytest.mark.torch
 def test_a_revision_is_built_by_its_own_recipe(repository, tiny_recipe, tiny_data, monkeypatch):
     table = re.sub(r"epochs = \d+", "epochs = 1", tiny_recipe.read_text())

@@ -148,6 +148,7 @@ def test_neither_reports_nor_runs(capsys):
     assert "give reports to keep, or --runs N" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 def test_runs_are_measured_and_kept(tiny_kit, tmp_path, monkeypatch, report):
     """The recipe is the kit's; its gates here are met by a kit of two random models."""
     if report.verdict != "pass":

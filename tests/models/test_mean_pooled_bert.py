@@ -87,6 +87,7 @@ def test_it_learns_and_answers_from_int8(kit):
     assert sum(right) > 18
 
 
+@pytest.mark.whole
 def test_the_judge_holds_it_in_pytorch_too(kit):
     texts = kit.examples("test").texts
     answers = []

@@ -219,6 +219,7 @@ SLOW = ("training", "models")
 WINGS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BROKEN]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("wing", WINGS)
 def test_a_broken_line_is_never_answered_with_yesterdays_model(
     wing, tiny_recipe, tiny_cache, tiny_kit, tmp_path

@@ -136,6 +136,7 @@ def test_files_that_are_not_there(project, tmp_path, change, words):
         build(chosen, print, tmp_path / "cache")
 
 
+@pytest.mark.whole
 def test_word_counts_stand_beside(project, tmp_path):
     pytest.importorskip("sklearn", reason="the extra `linear` is not installed")
     changes = ('variants.tf-idf.trained="tf-idf"',)

@@ -313,6 +313,7 @@ def test_models_made_elsewhere(several_kit, pair_kit, tmp_path):
         check_labels("mine", adopted, adopted.labels, adopted.problem_type)
 
 
+@pytest.mark.whole
 def test_own_functions_and_word_counts(several_kit, tmp_path):
     """A recipe that judges without building: word counts, and a function of one's own."""
     pytest.importorskip("sklearn", reason="the extra `linear` is not installed")

@@ -40,6 +40,7 @@ def test_a_section_ends_with_an_error(clock):
     assert profile.seconds == {"outer": 0, "inner": 1}
 
 
+@pytest.mark.whole
 def test_build_prints_where_the_time_went(tiny_recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("optimize.pipeline.runner.default_root", lambda: tmp_path / "cache")
     out = ["--out", str(tmp_path / "kit"), "--profile"]
