@@ -105,6 +105,11 @@ def sensitivity(arguments: argparse.Namespace) -> int:
     with teller_of(arguments) as tell:
         if not chosen.builds_chain:
             raise ValueError("this recipe builds no student: there are no nodes of one")
+        if chosen.quantize.recipe != "ort-dynamic":
+            raise ValueError(
+                f"quantize.recipe is {chosen.quantize.recipe!r}, and what a node costs is measured "
+                'for "ort-dynamic": its graph has other nodes; set quantize.recipe = "ort-dynamic"'
+            )
         built = Build(chosen, Runner(tell))
         model = built.runner.folder(built.stages["kit"].inputs["student-onnx"])
         split = built.splits.validation

@@ -18,6 +18,7 @@ from optimize.data.separated import DataWarning
 from optimize.data.shares import with_shares
 from optimize.data.sources import RawSplit, RawSplits, read
 from optimize.data.splits import SPLITS, DataError, Split, Splits
+from optimize.data.unlabelled import OwnTexts
 from optimize.settings.data import DataSettings
 
 # The label names of each row.
@@ -199,4 +200,33 @@ def _warn_of_leakage(splits: Splits, raw: RawSplits, limit: float) -> None:
                 f"are too good; remove them from {other}, or raise data.leakage_warn_share.",
                 LeakageWarning,
                 stacklevel=3,
+            )
+
+
+def warn_of_judged_texts(splits: Splits, own: OwnTexts, limit: float) -> None:
+    """A student that learned the teacher's answers on judged texts seems nearer to it than it is.
+
+    They are told and not left out: what is trained must not hang on the test split.
+
+    Args:
+        splits: the recipe's data.
+        own: texts that the student learns from beside the training split's.
+        limit: share of a split's texts up to which nothing is said.
+
+    Warns:
+        LeakageWarning: more of validation's or test's texts are among them.
+    """
+    added = {text_rules.normalised(text) for text in own.texts()}
+    for name in ("validation", "test"):
+        texts = splits[name].texts
+        leaked = [text for text in texts if text_rules.normalised(text) in added]
+        if len(leaked) > limit * len(texts):
+            warnings.warn(
+                f"distill.transfer {own.source!r}: {len(leaked)} of {len(texts)} texts of {name} "
+                f"({len(leaked) / len(texts):.1%}, warned above {limit:.1%}) are in it, first "
+                f"{shown(leaked[0])!r}. The student learns the teacher's answers to them, so that "
+                f"its drop on {name} is too small; remove them from the file, or raise "
+                "data.leakage_warn_share.",
+                LeakageWarning,
+                stacklevel=2,
             )

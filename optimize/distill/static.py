@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from optimize.distill.vocabulary import token_counts
+from optimize.models.encoder import StudentError
 from optimize.models.static_words import StaticWords, StaticWordsConfig
 
 BATCH = 256
@@ -59,6 +60,24 @@ def static_student(
         made.embeddings.weight.copy_(narrow)
         made.importance.weight.copy_(torch.logit(weight, 1e-2)[:, None].clamp(max=LARGEST_LOGIT))
     return made
+
+
+def check_static_width(model: PreTrainedModel, width: int) -> None:
+    """Refuse vectors wider than what they are taken from.
+
+    Args:
+        model: the encoder.
+        width: asked for.
+
+    Raises:
+        StudentError: the encoder's states have fewer values.
+    """
+    own = int(model.config.hidden_size)
+    if width > own:
+        raise StudentError(
+            f"student.width = {width}, and the encoder that a static student's vectors come from "
+            f"has states of {own} values; ask for at most {own}"
+        )
 
 
 def _said_of_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:

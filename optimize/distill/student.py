@@ -19,7 +19,7 @@ from optimize.data.splits import Split, TrainingData
 from optimize.data.transfer_set import TransferSet
 from optimize.distill.feed_forward import narrow_feed_forward
 from optimize.distill.heads import prune_heads
-from optimize.distill.static import static_student
+from optimize.distill.static import check_static_width, static_student
 from optimize.distill.trainer import train_student
 from optimize.distill.vocabulary import prune_vocabulary
 from optimize.distill.width import narrow_width
@@ -168,6 +168,8 @@ def shaped_student(
     shrink(pair, learning, texts, data, run)
     if student.shape == "static":
         dropout = STATIC_DROPOUT if student.dropout is None else student.dropout
+        if student.width is not None:
+            check_static_width(pair[0], student.width)
         width = student.width or STATIC_WIDTH
         pair = (static_student(*pair, texts.texts(), width, dropout), pair[1])
         if learning.distill.freeze_embeddings:

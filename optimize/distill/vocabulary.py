@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -70,12 +70,7 @@ def prune_vocabulary(
     counts = token_counts(tokenizer, texts)
     needed = _needed(content, known, tokenizer)
     needed |= _without_pieces(content, known, counts)
-    if len(needed) > size:
-        raise StudentError(
-            f"student.vocabulary = {size}, but the special tokens and single characters of this "
-            f"tokenizer alone are {len(needed)}, with words of the texts that these cannot spell; "
-            "ask for more"
-        )
+    _check_room(needed, size)
     kept = _chosen(content, known, counts, needed, size)
     seen = token_counts(tokenizer, held_out)
     lost = sum(count for token, count in seen.items() if token not in kept)
@@ -84,6 +79,32 @@ def prune_vocabulary(
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(rewritten(content, order)))
     _select_embeddings(model, order)
     return Pruned(len(order), len(known), lost / max(1, seen.total()))
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, size: int) -> None:
+    """Refuse a number of tokens that no texts could make possible.
+
+    Args:
+        tokenizer: the student's, whole.
+        size: tokens to keep.
+
+    Raises:
+        StudentError: special tokens and single characters alone are more, or the tokenizer is of a
+            kind that cannot be pruned.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    known = tokens_of(content)
+    if size < len(known):
+        _check_room(_needed(content, known, tokenizer), size)
+
+
+def _check_room(needed: Collection[int], size: int) -> None:
+    if len(needed) > size:
+        raise StudentError(
+            f"student.vocabulary = {size}, but the special tokens and single characters of this "
+            f"tokenizer, with words of the texts that these cannot spell, are {len(needed)}; "
+            "ask for more"
+        )
 
 
 def tokens_of(content: Mapping[str, Any]) -> list[str]:

@@ -31,8 +31,7 @@ import numpy as np
 from optimize.bundle.classifier import Logits
 from optimize.judge.gates.control import replicate_bounds, timing_verdict
 from optimize.judge.kit import Kit, read_kit
-from optimize.judge.records import Mode, Timing, Verdict
-from optimize.judge.run import QUICK_REPLICATES
+from optimize.judge.records import QUICK_REPLICATES, Mode, Timing, Verdict
 from optimize.judge.statistics.sequential import LOOKS, SequentialVerdict
 from optimize.judge.workers import worker as worker_module
 from optimize.judge.workers.process import WorkerSpec

@@ -77,6 +77,10 @@ class HeldAgainst:
 
 def _unlike_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
     """Settings that change what is timed under a name that stays."""
+    # The chain's own variants have one length, the teacher's.
+    lengths = [each.get("teacher", {}).get("max_length") for each in (theirs, ours)]
+    if None not in lengths and lengths[0] != lengths[1]:
+        yield f"teacher.max_length: {lengths[0]} → {lengths[1]}"
     for table, places in {
         "judge.workloads": (theirs["judge"].get("workloads"), ours["judge"]["workloads"]),
         "variants": (theirs.get("variants"), ours["variants"]),

@@ -25,6 +25,7 @@ from optimize.settings.gates import gate_name
 REPORT_SCHEMAS = (1, 2, 3, 4, 5, 6)
 Verdict = Literal["pass", "fail", "inconclusive"]
 Mode = Literal["full", "quick"]
+QUICK_REPLICATES = 3  # what quick mode takes
 
 
 def overall(verdicts: Iterable[Verdict]) -> Verdict:

@@ -22,6 +22,7 @@ from optimize.judge.held_against import HeldAgainst, as_here, stored_facts
 from optimize.judge.kit import Examples, Kit, KitError, Variant
 from optimize.judge.label_sets import rows_without
 from optimize.judge.records import (
+    QUICK_REPLICATES,
     BaselineFacts,
     Control,
     Fingerprint,
@@ -48,8 +49,6 @@ from optimize.machine import available_cores, isa_class
 from optimize.settings.gates import BASELINE, GrowthGate, StartupGate, gate_name
 from optimize.settings.recipe import Settings
 from optimize.workspace import Tell
-
-QUICK_REPLICATES = 3
 
 
 def judge(

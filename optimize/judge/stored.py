@@ -75,7 +75,11 @@ def read_report(path: Path) -> Report:
         report = Report.model_validate(content)
     except ValidationError as error:
         raise StoredError(f"{path} is not a report: {error}") from error
-    if report.content_sha256 is not None:
+    if report.content_sha256 is None:
+        if report.schema_version >= DIGEST_SINCE:
+            why = f"{path} has no {DIGEST_KEY}: it was not written so by a run"
+            raise StoredError(f"{why}. {AGAIN}")
+    else:
         found = _written_digest(content, path)
         if report.content_sha256 != found:
             raise StoredError(
@@ -89,17 +93,6 @@ def read_report(path: Path) -> Report:
         more = f"; and {left} more" if left > 0 else ""
         raise StoredError(f"{path} contradicts itself: {shown}{more}. {AGAIN}")
     return compared(report)
-
-
-def check_vouched(report: Report, source: str) -> None:
-    """Refuse a report that does not vouch for itself: as a baseline it decides.
-
-    Raises:
-        StoredError: it has no digest, or verdicts that do not follow from what it measured.
-    """
-    if report.schema_version >= DIGEST_SINCE and report.content_sha256 is None:
-        raise StoredError(f"{source} has no {DIGEST_KEY}: it was not written so by a run. {AGAIN}")
-    check_verdicts(report, source)
 
 
 def check_verdicts(report: Report, source: str) -> None:

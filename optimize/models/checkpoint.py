@@ -335,7 +335,7 @@ def _classifier(
 
     from optimize.models import own_types  # noqa: F401  # they can be loaded from now on
 
-    return _pretrained(  # type: ignore[no-any-return]
+    model, info = _pretrained(
         AutoModelForSequenceClassification,
         checkpoint,
         revision,
@@ -344,6 +344,20 @@ def _classifier(
         output_loading_info=True,
         **more,
     )
+    if is_decoder(model.config):
+        # It answers from the last token that is no padding, which it tells by this id alone: many
+        # have none, and with another than the tokenizer's an answer hangs on its batch.
+        model.config.pad_token_id = load_tokenizer(checkpoint, revision).pad_token_id
+    return model, info
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether a configuration is of a family that generates text, and is no masked encoder too."""
+    from transformers.models.auto import modeling_auto
+
+    generates = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return config.model_type in generates and config.model_type not in masked
 
 
 def _label_maps(names: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from optimize.models.checkpoint import (
     CheckpointError,
+    is_decoder,
     load_classifier,
     load_config,
     load_tokenizer,
@@ -79,17 +80,12 @@ def check_exportable(checkpoint: str, config: Any) -> None:
     Raises:
         CheckpointError: it is a decoder, or has one.
     """
-    from transformers.models.auto import modeling_auto
-
-    kind = config.model_type
-    generates = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    decoder = kind in generates and kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if decoder or getattr(config, "is_encoder_decoder", False):
+    if is_decoder(config) or getattr(config, "is_encoder_decoder", False):
         raise CheckpointError(
-            f"checkpoint {checkpoint!r} is a {kind}, which generates text; what is exported to "
-            "ONNX is an encoder, as BERT, RoBERTa, ELECTRA, MPNet, DeBERTa or ModernBERT. As a "
-            "teacher it can stay in PyTorch: set student.checkpoint to an encoder, and leave "
-            "teacher-onnx out of judge.variants"
+            f"checkpoint {checkpoint!r} is a {config.model_type}, which generates text; what is "
+            "exported to ONNX is an encoder, as BERT, RoBERTa, ELECTRA, MPNet, DeBERTa or "
+            "ModernBERT. As a teacher it can stay in PyTorch: set student.checkpoint to an "
+            "encoder, and leave teacher-onnx out of judge.variants"
         )
 
 

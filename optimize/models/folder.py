@@ -30,7 +30,10 @@ TRAIN_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safeten
 EXPORT_LIBRARIES = (*TRAIN_LIBRARIES, "optimum", "optimum-onnx", "onnx", "onnxruntime")
 # Only what one ships counts as a PyTorch model's size; the rest can be made from it.
 CONFIG_NAME, TOKENIZER_CONFIG_NAME = "config.json", "tokenizer_config.json"
-SHIPPED = (CONFIG_NAME, "model.safetensors", TOKENIZER_NAME, TOKENIZER_CONFIG_NAME)
+WEIGHTS_NAME = "model.safetensors"
+SHIPPED = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME, TOKENIZER_CONFIG_NAME)
+# Above 5 GB transformers 4 would write several files and an index.
+ONE_SHARD = "1000TB"
 
 
 def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
@@ -41,12 +44,18 @@ def save_torch(model: Any, tokenizer: Any, folder: Path, **fields: Any) -> None:
         tokenizer: its own.
         folder: an empty one.
         **fields: what the manifest says beside the files and libraries.
+
+    Raises:
+        OSError: the weights were not written.
     """
     from optimize.models.encoder import parameter_count
 
     with quiet():
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder, safe_serialization=True, max_shard_size=ONE_SHARD)
         tokenizer.save_pretrained(folder)
+    if not (folder / WEIGHTS_NAME).is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise OSError(f"{folder}: the weights were not saved as {WEIGHTS_NAME} (there: {found})")
     for path in folder.iterdir():
         if path.name not in SHIPPED:
             path.unlink()

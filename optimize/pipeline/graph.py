@@ -222,16 +222,18 @@ def _int8(
     settings: Settings, data: TrainingData, student: Stage, recipe: QuantizationRecipe
 ) -> Stage:
     """The student in INT8, not calibrated yet."""
-    name = f"int8-{recipe}"
+    name, quantize = f"int8-{recipe}", settings.quantize
+    # They are nodes of the model that is shipped: another recipe's graph has other names.
+    exclude = quantize.exclude if recipe == quantize.recipe else ()
     if recipe == "ort-dynamic":
         model = _onnx(settings, data, student, fuse=settings.export.fuse)
-        quantize = settings.quantize
-        values = {"exclude": quantize.exclude, "embeddings": quantize.embeddings}
+        values = {"exclude": exclude, "embeddings": quantize.embeddings}
         return Stage(name, "optimize.quantize.int8:build_int8", values, {"model": model})
     if recipe == "ort-static":
         static = {
-            "method": settings.quantize.calibration,
-            "texts": settings.quantize.calibration_texts,
+            "method": quantize.calibration,
+            "texts": quantize.calibration_texts,
+            "exclude": exclude,
             "data": data,
         }
         plain = _onnx(settings, data, student, fuse=False)

@@ -11,7 +11,7 @@ from optimize.judge.checks import too_few
 from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.pipeline.graph import has_teacher_onnx, own_texts
 from optimize.settings.recipe import Settings
-from optimize.settings.training import StudentSettings
+from optimize.settings.training import StudentSettings, TeacherSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,11 +57,34 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
         check_onnx_size(teacher.checkpoint, teacher.revision)
     if student.shape != "static":
         check_exportable(source.checkpoint, load_config(source.checkpoint, source.revision))
+        if own and student.is_whole:
+            check_onnx_size(student.checkpoint, student.revision)
     if (own_ones := own_texts(settings)) is not None:
         own_ones.count  # noqa: B018 — read now, and not first when the teacher has trained
+    _check_vocabulary(student, source, tokenizer)
     _check_shape(student, source.checkpoint, source.revision)
     _check_learning(settings)
     return tokenizer
+
+
+def _check_vocabulary(
+    student: StudentSettings,
+    source: TeacherSettings | StudentSettings,
+    of_teacher: PreTrainedTokenizerFast,
+) -> None:
+    """Refuse a vocabulary that the tokenizer cannot be cut to, whatever the texts are.
+
+    Raises:
+        StudentError: its single characters alone are more, or it is of another kind.
+    """
+    if student.vocabulary is None:
+        return
+    from optimize.distill.vocabulary import check_vocabulary
+    from optimize.models.checkpoint import load_tokenizer
+
+    own = source is student
+    tokenizer = load_tokenizer(source.checkpoint, source.revision) if own else of_teacher
+    check_vocabulary(tokenizer, student.vocabulary)
 
 
 def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None) -> None:
@@ -72,13 +95,17 @@ def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None
     """
     from optimize.distill.feed_forward import feed_forwards
     from optimize.distill.heads import check_heads
+    from optimize.distill.static import check_static_width
     from optimize.distill.width import heads_kept
     from optimize.models.fit import shape_of
 
-    cuts = (student.feed_forward, student.width, student.heads)
-    if student.shape == "static" or not any(cuts):
+    if not any((student.feed_forward, student.width, student.heads)):
         return
     model = shape_of(checkpoint, revision)
+    if student.shape == "static":
+        if student.width is not None:
+            check_static_width(model, student.width)
+        return
     if student.feed_forward is not None:
         feed_forwards(model, student.feed_forward)
     if student.width is not None:

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.data.load import load
+from optimize.data.load import load, warn_of_judged_texts
 from optimize.data.splits import DataError, Splits
+from optimize.data.unlabelled import is_file
 from optimize.memory import told_when_out
 from optimize.models import checkpoint
 from optimize.pipeline.cache import StageCache, default_root
-from optimize.pipeline.graph import can_quantize, graph
+from optimize.pipeline.graph import can_quantize, graph, own_texts
 from optimize.pipeline.own import tell_left_out
 from optimize.pipeline.preflight import preflight, undecidable
 from optimize.pipeline.stage import Stage
@@ -92,8 +93,14 @@ def load_splits(settings: Settings) -> Splits:
     Raises:
         DataError: data that cannot be used, or with other labels than the teacher.
         CheckpointError: no such teacher.
+
+    Warns:
+        LeakageWarning: the student would learn from texts that it is judged on.
     """
     splits = load(settings.data)
+    own = own_texts(settings) if settings.builds_chain else None
+    if own is not None and is_file(own.source):
+        warn_of_judged_texts(splits, own, settings.data.leakage_warn_share)
     teacher = settings.teacher
     if teacher.fine_tune or not settings.builds_chain:
         return splits

@@ -171,8 +171,9 @@ def _run_trial(
     cache_root: Path | None,
 ) -> tuple[float, ...]:
     changes = suggest(trial, base.settings)
-    runner = Runner(tell, cache_root, watch=(_Watch(trial),))
-    tried = Build(changed(base.settings, changes), runner)
+    settings = changed(base.settings, changes)
+    watch = _Watch(trial, settings.distill.representation_epochs)
+    tried = Build(settings, Runner(tell, cache_root, watch=(watch,)))
     words = ", ".join(f"{key} = {value:.4g}" for key, value in trial.params.items())
     tell(f"trial {trial.number}: {words}")
     for stage in tried.stages["student"].inputs.values():
@@ -216,10 +217,15 @@ class _Watch(TrainerCallback):
 
     Optuna's own pruners know a single objective only. Here a trial's others are those that came as
     far with at most as many parameters: below their median it could not join the front.
+
+    Args:
+        trial: is told.
+        spared: first epochs, in which the head learns nothing, so that a score is a random head's.
     """
 
-    def __init__(self, trial: optuna.Trial) -> None:
+    def __init__(self, trial: optuna.Trial, spared: int) -> None:
         self._trial = trial
+        self._spared = spared
 
     def on_evaluate(
         self,
@@ -232,6 +238,8 @@ class _Watch(TrainerCallback):
     ) -> None:
         import optuna
 
+        if (state.epoch or 0) <= self._spared:
+            return
         found = metrics or {}
         score = found.get("eval_accuracy", found.get("eval_micro_f1", 0.0))
         key = f"epoch {round(state.epoch or 0)}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import onnx
 
@@ -16,7 +16,7 @@ from optimize.bundle.manifest import MANIFEST_NAME, write_json
 from optimize.models.folder import copy_loading_files, derived
 from optimize.quantize.embeddings import with_four_bit_embeddings
 from optimize.quantize.quiet import errors_alone
-from optimize.settings.quantization import QuantizationRecipe
+from optimize.settings.quantization import EmbeddingBits, QuantizationRecipe
 from optimize.workspace import Workspace
 
 # Takes the fp32 file, and the one to write.
@@ -32,7 +32,12 @@ QUANTIZED = ("MatMul", "Attention", "Gather")
 
 
 def build_int8(
-    result: Path, run: Workspace, *, exclude: tuple[str, ...], embeddings: str, model: Path
+    result: Path,
+    run: Workspace,
+    *,
+    exclude: tuple[str, ...],
+    embeddings: EmbeddingBits,
+    model: Path,
 ) -> None:
     """The stage: an fp32 ONNX model in INT8 by ``ort-dynamic``, not calibrated yet.
 
@@ -46,18 +51,39 @@ def build_int8(
     Raises:
         QuantizeError: nothing was quantized, or a node that is to stay is not there.
     """
-    if exclude:
-        names = {node.name for node in onnx.load(str(model / MODEL_NAME)).graph.node}
-        if absent := sorted(set(exclude) - names):
-            raise QuantizeError(
-                f"quantize.exclude: the model has no node {absent[0]!r}; `optimize sensitivity` "
-                "tells their names"
-            )
+    check_nodes(exclude, model)
     made = four_bit_ort_dynamic if embeddings == "int4" else ort_dynamic
-    write_int8("ort-dynamic", partial(made, exclude=exclude), model, result)
+    own = {"exclude": list(exclude), "embeddings": embeddings}
+    write_int8("ort-dynamic", partial(made, exclude=exclude), model, result, own)
 
 
-def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, result: Path) -> None:
+def check_nodes(names: Sequence[str], model: Path) -> None:
+    """Refuse names of nodes that a model has not.
+
+    Args:
+        names: those of ``quantize.exclude``.
+        model: folder of the fp32 model.
+
+    Raises:
+        QuantizeError: the first that is not there.
+    """
+    if not names:
+        return
+    known = {node.name for node in onnx.load(str(model / MODEL_NAME)).graph.node}
+    if absent := sorted(set(names) - known):
+        close = difflib.get_close_matches(absent[0], known, n=3, cutoff=0.0)
+        raise QuantizeError(
+            f"quantize.exclude: the model has no node {absent[0]!r}; closest: {', '.join(close)}"
+        )
+
+
+def write_int8(
+    recipe: QuantizationRecipe,
+    quantizer: Quantizer,
+    model: Path,
+    result: Path,
+    own: Mapping[str, object],
+) -> None:
     """Fill a folder with the INT8 form of a model.
 
     Args:
@@ -65,14 +91,15 @@ def write_int8(recipe: QuantizationRecipe, quantizer: Quantizer, model: Path, re
         quantizer: writes the INT8 file.
         model: folder of the fp32 model.
         result: folder to fill.
+        own: settings of the quantizer, for the manifest.
 
     Raises:
         QuantizeError: nothing was quantized.
     """
     quantize(quantizer, model / MODEL_NAME, result / MODEL_NAME)
     copy_loading_files(model, result)
-    own: dict[str, Any] = {"quantize": {"recipe": recipe}}
-    manifest = derived(result, read_manifest(model), own, quantization=recipe)
+    said = {"quantize": {"recipe": recipe, **own}}
+    manifest = derived(result, read_manifest(model), said, quantization=recipe)
     write_json(manifest, result / MANIFEST_NAME)
 
 

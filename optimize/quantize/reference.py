@@ -89,7 +89,7 @@ def build_reference_int8(result: Path, run: Workspace, *, model: Path) -> None:
     Raises:
         QuantizeError: nothing was quantized.
     """
-    write_int8("optimum-dynamic", optimum_dynamic, model, result)
+    write_int8("optimum-dynamic", optimum_dynamic, model, result, {})
 
 
 def optimum_dynamic(source: Path, target: Path) -> None:

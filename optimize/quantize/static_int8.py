@@ -22,7 +22,7 @@ from optimize.bundle.encoder import TextEncoder
 from optimize.bundle.folder import read_manifest
 from optimize.bundle.texts import evenly
 from optimize.data.splits import TrainingData
-from optimize.quantize.int8 import write_int8
+from optimize.quantize.int8 import check_nodes, write_int8
 from optimize.settings.quantization import CalibrationMethod
 from optimize.workspace import Workspace
 
@@ -35,6 +35,7 @@ def build_static_int8(
     *,
     method: CalibrationMethod,
     texts: int,
+    exclude: tuple[str, ...],
     data: TrainingData,
     model: Path,
 ) -> None:
@@ -45,23 +46,30 @@ def build_static_int8(
         run: is told how many texts were read.
         method: how the range of an activation is taken from what it was on the texts.
         texts: training texts that are read, evenly spaced.
+        exclude: names of nodes that stay in fp32.
         data: has them.
         model: folder of the fp32 model, not fused.
 
     Raises:
-        QuantizeError: nothing was quantized.
+        QuantizeError: nothing was quantized, or a node that is to stay is not there.
     """
+    check_nodes(exclude, model)
     chosen = evenly(data.train.texts, texts)
     run.tell(f"ranges of activations on {len(chosen)} training texts, by {method}")
 
     def quantizer(source: Path, target: Path) -> None:
-        ort_static(source, target, _Reader(model, source, chosen), method)
+        ort_static(source, target, _Reader(model, source, chosen), method, exclude)
 
-    write_int8("ort-static", quantizer, model, result)
+    own = {"calibration": method, "calibration_texts": texts, "exclude": list(exclude)}
+    write_int8("ort-static", quantizer, model, result, own)
 
 
 def ort_static(
-    source: Path, target: Path, reader: CalibrationDataReader, method: CalibrationMethod
+    source: Path,
+    target: Path,
+    reader: CalibrationDataReader,
+    method: CalibrationMethod,
+    exclude: Sequence[str] = (),
 ) -> None:
     """Per-channel signed weights and unsigned activations, around matrix products and embeddings.
 
@@ -74,6 +82,7 @@ def ort_static(
         target: the file to write.
         reader: gives the inputs that activations are measured on.
         method: ``minmax``, ``percentile`` or ``entropy``.
+        exclude: names of nodes that stay in fp32.
     """
     from onnxruntime.quantization import CalibrationMethod as Methods
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -91,6 +100,7 @@ def ort_static(
             reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            nodes_to_exclude=list(exclude),
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,

@@ -35,8 +35,8 @@ class QuantizeSettings(Section):
 
     Attributes:
         recipe: of the bundle that is shipped.
-        exclude: names of nodes that stay in fp32 under ``ort-dynamic``; ``optimize sensitivity``
-            tells which are worth it.
+        exclude: names of nodes of the recipe's own graph that stay in fp32; under ``ort-dynamic``
+            ``optimize sensitivity`` tells which are worth it.
         embeddings: bits of a token's vector under ``ort-dynamic``; ``int4`` halves what is half
             of a small model.
         calibration: how ``ort-static`` takes an activation's range from what it was on texts.
@@ -52,9 +52,13 @@ class QuantizeSettings(Section):
     compare: QuantizationRecipe | Literal["none"] = "optimum-dynamic"
 
     @model_validator(mode="after")
-    def _four_bits_are_ours(self) -> QuantizeSettings:
+    def _recipe_can_do_it(self) -> QuantizeSettings:
         if self.embeddings == "int4" and self.recipe != "ort-dynamic":
             raise ValueError(
                 f'embeddings = "int4" is for recipe = "ort-dynamic", not {self.recipe!r}'
+            )
+        if self.exclude and self.recipe == "optimum-dynamic":
+            raise ValueError(
+                'exclude is for recipe = "ort-dynamic" or "ort-static"; optimum\'s leaves out none'
             )
         return self

@@ -80,23 +80,33 @@ class Settings(Section):
                 "distill.pooled, cosine, hidden and relations need the teacher's states, and "
                 "teacher.logits holds logits alone; set them to 0, or leave teacher.logits out"
             )
-        inner = [name for name in ("hidden", "relations") if getattr(self.distill, name)]
-        if self.student.shape == "static" and (inner or self.distill.layer_decay != 1):
-            raise ValueError(
-                'student.shape = "static" has no layers: set distill.hidden = 0, '
-                "distill.relations = 0 and distill.layer_decay = 1"
-            )
         if self.student.vocabulary and (self.distill.hidden or self.distill.relations):
             raise ValueError(
                 "student.vocabulary changes the tokens, and distill.hidden and distill.relations "
                 "compare token by token; leave out one of the two"
             )
+        self._check_static()
         self._check_problem()
         for name, gate in self.active_gates.items():
             gate.check_names(name, self.judged_variants, tuple(self.judge.workloads))
         if self.judge.control not in self.judged_variants:
             raise ValueError(f"judge.control {self.judge.control!r} is not one of judge.variants")
         return self
+
+    def _check_static(self) -> None:
+        """What a student without layers cannot have."""
+        if self.student.shape != "static":
+            return
+        if self.distill.hidden or self.distill.relations or self.distill.layer_decay != 1:
+            raise ValueError(
+                'student.shape = "static" has no layers: set distill.hidden = 0, '
+                "distill.relations = 0 and distill.layer_decay = 1"
+            )
+        for name in ("feed_forward", "heads"):
+            if getattr(self.student, name) is not None:
+                raise ValueError(
+                    f'student.shape = "static" has no layers to cut: set student.{name} = "all"'
+                )
 
     def _check_problem(self) -> None:
         """What is not for several labels a text, or for pairs."""

@@ -106,6 +106,12 @@ class StudentSettings(Section):
     shape: Literal["encoder", "static"] = "encoder"
     width: Annotated[int | None, Field(ge=8), BeforeValidator(_all_is_none)] = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of its checkpoint is cut."""
+        cuts = (self.layers, self.vocabulary, self.feed_forward, self.heads, self.width)
+        return all(cut is None for cut in cuts)
+
 
 AugmentKind = Literal["drop", "swap", "within", "across", "replace"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -168,6 +168,53 @@ def test_first_commit_is_held_against_nothing(hub, tmp_path, run):
     assert not [word for word in run(folder, **PUSH) if word.startswith("--baseline")]
 
 
+TABLES = {
+    "as written by hand": ("[ tool.optimize ]\n", "[tool.optimize]\n", True),
+    "by a dotted key": ('[tool]\noptimize.extends = "sample"\n', "[tool.optimize]\n", True),
+    "an inner table": ("[tool.optimize.data]\n", "[tool.optimize.data]\n", True),
+    "no TOML": ("[tool.optimize\n", "[tool.optimize]\n", True),
+    "not yet": ("[tool.ruff]\n# [tool.optimize]\n", "[tool.optimize]\n", False),
+    "no file": (None, "[tool.optimize]\n", False),
+    "not here either": (None, None, True),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_settings_are_found_however_toml_writes_them(tmp_path, run, case):
+    before, now, held = TABLES[case]
+    project = tmp_path / "project"
+    project.mkdir()
+    git(project, "init", "--quiet", "--template=")
+    for number, text in enumerate((before, now)):
+        if text is not None:
+            (project / "pyproject.toml").write_text(text)
+        commit(project, f"{number}: {text}")
+    asked = run(project, **PUSH)
+    assert any(word.startswith("--baseline=git:") for word in asked) is held
+
+
+def test_settings_that_cannot_be_read_are_not_taken_for_none(tmp_path):
+    """A checkout without the contents of files, and a host that is not asked again."""
+    project = tmp_path / "project"
+    project.mkdir()
+    git(project, "init", "--quiet", "--template=", "--initial-branch=main")
+    for text in ("[tool.optimize]\n", "[tool.optimize.data]\n"):
+        (project / "pyproject.toml").write_text(text)
+        commit(project, text)
+    git(project, "config", "uploadpack.allowFilter", "true")
+    folder = tmp_path / "partial"
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", project.as_uri(), str(folder))
+    git(folder, "remote", "set-url", "origin", (tmp_path / "gone").as_uri())
+    done = subprocess.run(
+        ["bash", GATE], cwd=folder, env={**os.environ, **PUSH}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert "pyproject.toml of" in done.stderr
+    assert "cannot be read. Fetch whole commits" in done.stderr
+    assert (folder / "report" / "failure.txt").is_file()
+
+
 def test_a_commit_that_cannot_be_fetched_says_what_to_add(hub, tmp_path):
     folder = checked_out(hub, tmp_path, "refs/pull/1/merge", 1)
     git(folder, "remote", "set-url", "origin", (tmp_path / "gone").as_uri())

@@ -6,8 +6,9 @@ import pytest
 
 from optimize.data import load as data
 from optimize.data import texts as text_rules
-from optimize.data.load import LeakageWarning
+from optimize.data.load import LeakageWarning, warn_of_judged_texts
 from optimize.data.splits import DataError
+from optimize.data.unlabelled import OwnTexts
 from optimize.settings.data import DataSettings
 
 GOOD = "text,label\nwhere is it,track\nmoney back,refund\n"
@@ -96,6 +97,18 @@ def test_leakage_is_warned_of(tmp_path):
     settings = folder(tmp_path).model_copy(update={"leakage_warn_share": 0.1})
     with pytest.warns(LeakageWarning, match=r"2 of 2 texts \(100.0%.*first in row 2"):
         data.load(settings)
+
+
+def test_texts_of_ones_own_that_are_judged_are_warned_of(tmp_path, recwarn):
+    settings = folder(tmp_path)
+    splits = data.load(settings)
+    judged = splits.test.texts[0].upper()
+    (tmp_path / "log.txt").write_text(f"something else\n{judged}\n", encoding="utf-8")
+    own = OwnTexts(str(tmp_path / "log.txt"), "text")
+    warn_of_judged_texts(splits, own, 1.0)
+    assert not recwarn.list
+    with pytest.warns(LeakageWarning, match=r"log.txt': 1 of \d+ texts of test .*too small"):
+        warn_of_judged_texts(splits, own, 0.01)
 
 
 def test_whole_numbers_of_many_digits_stay_apart():

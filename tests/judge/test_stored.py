@@ -10,6 +10,7 @@ from optimize.bundle.manifest import StoredError
 from optimize.cli import main
 from optimize.judge.baseline import find
 from optimize.judge.kit import read_kit
+from optimize.judge.records import Report
 from optimize.judge.run import judge
 from optimize.judge.stored import check_verdicts, read_report, together, write_json
 
@@ -85,9 +86,9 @@ FORGED = {
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_report_whose_verdicts_do_not_follow_is_no_baseline(stored, tmp_path, kind, capsys):
     """Even with a digest made anew."""
-    edited(stored, lambda content: (FORGED[kind](content), content.pop("content_sha256")))
-    forged = read_report(stored)
-    write_json(forged, stored)
+    edited(stored, FORGED[kind])
+    content = json.loads(stored.read_text())
+    write_json(Report.model_validate(content), stored)
     with pytest.raises(StoredError):
         check_verdicts(read_report(stored), "it")
     target = tmp_path / "baseline.json"
@@ -104,8 +105,12 @@ def test_a_report_without_its_digest_is_no_baseline(stored, change):
     if change == "size":
         content["variants"]["student-int8"]["size_bytes"] *= 10
     stored.write_text(json.dumps(content))
-    with pytest.raises(StoredError):
+    with pytest.raises(StoredError, match="has no content_sha256"):
         find(str(stored), "student-int8")
+    assert main(["report", str(stored), "--json"]) == 1
+    target = stored.with_name("sealed-anew.json")
+    assert main(["baseline", "save", str(stored), "--out", str(target)]) == 1
+    assert not target.exists()
 
 
 def test_a_report_that_follows_is_saved(stored, tmp_path, report):

@@ -1,5 +1,6 @@
 """What cannot be cut out of a checkpoint is refused before anything trains."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from optimize.data.splits import DataError
 from optimize.distill.projections import DistillError
-from optimize.models.checkpoint import CheckpointError
+from optimize.models.checkpoint import CheckpointError, load_backbone
 from optimize.models.encoder import StudentError
 from optimize.pipeline.cost import Pace, cost_of, measured_pace
 from optimize.pipeline.graph import graph
@@ -48,7 +49,7 @@ def test_a_teacher_that_generates_is_refused_where_it_would_be_exported(
     tokenizer = AutoTokenizer.from_pretrained(tiny_backbone)
     config = LlamaConfig(
         vocab_size=len(tokenizer), num_hidden_layers=2, max_position_embeddings=160,
-        pad_token_id=0, **sizes,
+        pad_token_id=None, **sizes,
     )  # fmt: skip
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
@@ -62,6 +63,52 @@ def test_a_teacher_that_generates_is_refused_where_it_would_be_exported(
     stages = graph(chosen, load_splits(chosen))
     assert "teacher-onnx" not in stages
     assert stages["teacher-validation-logits"].inputs["model"] is stages["teacher"]
+    # It answers from the last token that is no padding: its configuration did not name one.
+    model = load_backbone(str(tmp_path / "llama"), ("a", "b"), None, "single_label_classification")
+    rows = tokenizer(["refund", "where is my order now please"], padding=True, return_tensors="pt")
+    rows.pop("token_type_ids")
+    alone = tokenizer(["refund"], return_tensors="pt").input_ids
+    model.eval()
+    expected = model(input_ids=alone).logits[0].tolist()
+    assert model(**rows).logits[0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["student.vocabulary=64"], "student.vocabulary = 64, but the special tokens"),
+        (['student.shape="static"', "student.width=64"], "states of 32 values; ask for at most 32"),
+    ],
+)
+def test_what_no_texts_could_make_possible_is_refused_before_the_teacher(
+    tiny_recipe, tmp_path, changes, told
+):
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    chosen, _ = load(str(tiny_recipe), None, [])
+    tokenizer = AutoTokenizer.from_pretrained(chosen.teacher.checkpoint)
+    letters = [chr(ord("a") + row) for row in range(26)] + [chr(0x430 + row) for row in range(64)]
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    words = content["model"]["vocab"]
+    for letter in letters:
+        words.setdefault(letter, len(words))
+    tokenizer._tokenizer = type(tokenizer._tokenizer).from_str(json.dumps(content))
+    tokenizer.save_pretrained(tmp_path)
+    config = BertConfig.from_pretrained(chosen.teacher.checkpoint, vocab_size=len(words))
+    BertModel(config).save_pretrained(tmp_path)
+    plain = ["student.layers=all", f"teacher.checkpoint={tmp_path}"]
+    with pytest.raises(StudentError, match=told):
+        preflight(load(str(tiny_recipe), None, [*plain, *changes])[0])
+
+
+def test_a_student_that_no_onnx_file_holds_is_refused_before_the_teacher(
+    tiny_recipe, tiny_backbone, tmp_path, monkeypatch
+):
+    whole = [f"student.checkpoint={tiny_backbone}", "student.layers=all"]
+    whole.append('judge.variants=["teacher-torch", "student-onnx", "student-int8"]')
+    monkeypatch.setattr("optimize.models.fit.LARGEST_ONNX", 1000)
+    with pytest.raises(CheckpointError, match="an ONNX file holds 2 GiB at most"):
+        preflight(load(str(tiny_recipe), None, whole)[0])
 
 
 def test_a_teacher_in_pytorch_is_asked_as_the_exported_one_is(tiny_kit, tmp_path, tiny_recipe):

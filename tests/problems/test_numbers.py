@@ -118,12 +118,12 @@ GATE = {
 }  # fmt: skip
 
 
-def verdict_of(lost, texts=N):
-    """The gate where so many texts lose one of their two labels."""
+def verdict_of(lost, texts=N, without=0):
+    """The gate where so many texts lose one of their two labels; others have no label at all."""
     sets = LabelSets("abc", several=True)
-    truth = sets.ids([(0, 1)] * texts)
-    ours = sets.ids([(0,)] * lost + [(0, 1)] * (texts - lost))
-    sure = (1.0,) * texts
+    truth = sets.ids([(0, 1)] * texts + [()] * without)
+    ours = sets.ids([(0,)] * lost + [(0, 1)] * (texts - lost) + [()] * without)
+    sure = (1.0,) * (texts + without)
     timing = Timing(
         series={}, batch_sizes={}, startup_s={}, peak_rss_bytes={}, replicates=1,
         dropped_blocks=0, seconds=1.0,
@@ -163,6 +163,10 @@ def test_the_gate_on_micro_f1_breaks_where_labels_are_lost():
 def test_few_texts_that_are_all_answered_alike_prove_nothing():
     assert verdict_of(0, texts=98).verdict == "inconclusive"
     assert verdict_of(0, texts=99).verdict == "pass"
+    # F1 is of the texts with labels alone, however many others there are.
+    few = verdict_of(0, texts=40, without=600)
+    assert (few.verdict, few.reason[-14:]) == ("inconclusive", "40 have labels")
+    assert verdict_of(0, texts=60, without=600).verdict == "pass"
 
 
 @pytest.mark.torch

@@ -23,9 +23,20 @@ no_verdict() {
   fi
 }
 
+# What a run that was stopped had written before its end is no verdict, and no pass is of a run that
+# did not succeed.
+has_verdict() {
+  [[ -s "$folder/comment.md" ]] || return 1
+  case "${OUTCOME:-}" in
+    skipped | cancelled) return 1 ;;
+    success | '') return 0 ;;
+    *) [[ "$(sed -n 2p "$folder/comment.md")" != '### PASS'* ]] ;;
+  esac
+}
+
 {
   echo "$marker"
-  if [[ "${OUTCOME:-}" != skipped && -s "$folder/comment.md" ]]; then
+  if has_verdict; then
     tail -n +2 "$folder/comment.md"
   else
     no_verdict

@@ -96,12 +96,31 @@ find_base() {
   fi
 }
 
+# Whether a table tool.optimize is in what is read, however TOML writes it. What is no TOML is no
+# reason to leave out the baseline: the run says what is wrong with it.
+tells_settings() {
+  python -c 'import sys
+try:
+    import tomllib
+except ImportError:
+    import tomli as tomllib
+try:
+    table = tomllib.loads(sys.stdin.buffer.read().decode())
+except ValueError:
+    sys.exit(0)
+sys.exit("optimize" not in table.get("tool", {}))'
+}
+
 # Whether a project's settings are in a revision; where HEAD has none itself, that says nothing.
 has_settings() {
-  local file
+  local file listed content lost="Fetch whole commits (no \`filter\` at checkout), or set the input baseline."
   file="$(git rev-parse --show-prefix)pyproject.toml"
-  [[ "$(cat pyproject.toml 2>/dev/null)" != *"[tool.optimize"* ]] ||
-    [[ "$(git show "$1:$file" 2>/dev/null)" == *"[tool.optimize"* ]]
+  [[ -f pyproject.toml ]] && tells_settings <pyproject.toml || return 0
+  # That there is no such file is one thing, that it cannot be read another.
+  listed=$(git ls-tree --full-tree --name-only "$1" -- "$file") || refuse "$1 cannot be read." "$lost"
+  [[ -n "$listed" ]] || return 1
+  content=$(git show "$1:$file") || refuse "$file of $1 cannot be read." "$lost"
+  tells_settings <<<"$content"
 }
 
 if [[ -z "${BASELINE:-}" ]]; then

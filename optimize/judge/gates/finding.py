@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from optimize.judge.records import Span, Verdict
 
+BUSY = "others wanted the cores, and waiting only adds time"
+ON_IDLE = "run on an idle machine"
 MORE_REPLICATES = "run without --quick, on an idle machine; or raise judge.budget_s"
 
 

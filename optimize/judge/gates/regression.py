@@ -23,8 +23,8 @@ from optimize.judge.gates.control import (
     widening_words,
 )
 from optimize.judge.gates.evidence import Evidence, Stored
-from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
-from optimize.judge.records import Control, Mode, Report, Series, Timing
+from optimize.judge.gates.finding import BUSY, MORE_REPLICATES, Finding, Question, failed
+from optimize.judge.records import Control, Mode, Report, Series, Timing, Verdict
 from optimize.judge.statistics.sequential import (
     UNBOUNDED,
     UNDEFINED,
@@ -184,8 +184,22 @@ def growth_rule(gate: GrowthGate, question: Question, seen: Evidence) -> Finding
     reason = f"{count} fresh processes of each"
     if gate.quantity == "startup" and has_too_few(seen.stored, question.timing_gates):
         reason, remedy = TOO_FEW.format(gates=question.timing_gates), SAVE_ANEW
+    if gate.quantity == "startup" and (busy := _busy_words(verdict, seen)):
+        verdict, reason, remedy = "inconclusive", f"{reason}; {busy}", PAIR_THEM
     value = growth if math.isfinite(growth) else None
     return Finding(verdict, measured, reason, value, remedy=remedy)
+
+
+def _busy_words(verdict: Verdict, seen: Evidence) -> str:
+    """Why starts of two runs decide nothing: waiting only adds time, and one of them waited."""
+    if seen.stored is None:  # both were started in this run
+        return ""
+    before = seen.stored.report
+    if verdict == "fail" and seen.timing.beside_neighbours:
+        return BUSY
+    if verdict == "pass" and any(run.beside_neighbours for run in (before.timing, *before.runs)):
+        return f"in the baseline's run {BUSY}"
+    return ""
 
 
 def _growth(gate: GrowthGate, seen: Evidence, timed: int) -> tuple[float, Interval]:

@@ -20,7 +20,7 @@ from optimize.judge.gates.control import (
     widening_words,
 )
 from optimize.judge.gates.evidence import Evidence
-from optimize.judge.gates.finding import MORE_REPLICATES, Finding, Question, failed
+from optimize.judge.gates.finding import BUSY, MORE_REPLICATES, ON_IDLE, Finding, Question, failed
 from optimize.judge.gates.regression import entries_rule, growth_rule, stored_speed_rule
 from optimize.judge.records import GateResult, Series, Span, Verdict
 from optimize.judge.statistics.accuracy import PairedCounts, changed_rows, compare
@@ -243,9 +243,14 @@ def _micro_f1(found: F1Drop, limit: float) -> Finding:
     margin, drop = limit / 100, 100 * found.drop
     span = Span(low=100 * found.interval.low, high=100 * found.interval.high)
     measured = f"drop {drop:+.2f} pp of micro F1 {brackets(span)}"
-    words = f"on {found.differing} of {found.examples} texts the two are not equally right"
-    # Of few texts no sample holds the losses that were not seen; see tango_noninferior.
+    words = (
+        f"on {found.differing} of {found.examples} texts the two are not equally right; "
+        f"{found.labelled} have labels"
+    )
+    # Of few texts no sample holds the losses that were not seen; see tango_noninferior. F1 rests on
+    # those with a label: of a perfect reference's labels a share q lost is a drop of q / (2 - q).
     known = found.examples >= examples_without_disagreement(margin)
+    known &= found.labelled >= examples_without_disagreement(2 * margin / (1 + margin))
     if known and found.interval.high < margin:
         return Finding("pass", measured, words, drop, span)
     if found.drop >= margin:
@@ -311,6 +316,8 @@ def _startup(gate: StartupGate, question: Question, seen: Evidence) -> Finding:
     seconds = float(np.median(seen.timing.startup_s[gate.candidate]))
     verdict: Verdict = "pass" if seconds <= question.limit else "fail"
     reason = f"median of {len(seen.timing.startup_s[gate.candidate])} fresh processes"
+    if verdict == "fail" and seen.timing.beside_neighbours:  # waiting only adds time
+        return Finding("inconclusive", f"{seconds:.2f} s", f"{reason}; {BUSY}", remedy=ON_IDLE)
     return Finding(verdict, f"{seconds:.2f} s", reason, value=seconds)
 
 

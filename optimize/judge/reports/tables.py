@@ -9,7 +9,16 @@ import numpy as np
 
 from optimize.escape import for_command, for_command_property
 from optimize.judge.gates.control import brackets, widening_of
-from optimize.judge.records import Control, GateResult, Report, Scores, Span, Timing, overall
+from optimize.judge.records import (
+    QUICK_REPLICATES,
+    Control,
+    GateResult,
+    Report,
+    Scores,
+    Span,
+    Timing,
+    overall,
+)
 
 ABSENT = "—"
 MARKS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -270,9 +279,10 @@ def conditions(report: Report) -> list[str]:
         spent = sorted(timing.spent_s.items(), key=lambda each: -each[1])
         lines.append("time went to " + ", ".join(f"{name} {secs:.0f} s" for name, secs in spent))
     if report.mode == "quick":
-        lines.append(
-            "quick mode: three replicates; brackets of times are the central 80 % of block ratios"
-        )
+        taken = "three replicates"
+        if timing.replicates != QUICK_REPLICATES:
+            taken = f"{timing.replicates} of {taken}, since judge.budget_s was spent"
+        lines.append(f"quick mode: {taken}; brackets of times are the central 80 % of block ratios")
     if report.baseline is not None:
         lines.append(baseline_words(report))
     absent = [name for name in report.settings["judge"]["variants"] if name not in report.variants]

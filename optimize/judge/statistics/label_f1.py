@@ -25,12 +25,14 @@ class F1Drop(NamedTuple):
         interval: of it.
         differing: texts on which the two are not equally right.
         examples: n.
+        labelled: those that have a label, or were given one: F1 is of these alone.
     """
 
     drop: float
     interval: Interval
     differing: int
     examples: int
+    labelled: int
 
 
 def micro_f1(truth: Has, answers: Has) -> float:
@@ -105,7 +107,8 @@ def paired_drop(
             return _of_sums(sums[..., :2]) - _of_sums(sums[..., 2:])
 
         found = _bca(np.concatenate([theirs, ours], axis=1), of_both, level, seed)
-    return F1Drop(drop, found, differing, len(truth))
+    labelled = int((truth | reference | candidate).any(axis=1).sum())
+    return F1Drop(drop, found, differing, len(truth), labelled)
 
 
 def _hits_and_times(truth: Has, answers: Has) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,12 +43,15 @@ class Block:
     cpu_s: float
 
 
-def block_of(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | None) -> Block:
+def block_of(
+    answer: Mapping[str, Any], spec: WorkerSpec, rows: int, taken_away_s: float | None
+) -> Block:
     """A worker's part of a block.
 
     Args:
         answer: what it said.
         spec: the worker's.
+        rows: texts, or batches of them, that its calls went round.
         taken_away_s: steal and throttling meanwhile; ``None`` where nothing disturbed the block.
     """
     calls_ns: Sequence[int] = answer["ns"]
@@ -58,18 +62,24 @@ def block_of(answer: Mapping[str, Any], spec: WorkerSpec, taken_away_s: float | 
         return Block(calls_ns, mean_s, mean_s, cpu_s)
     waited_s = float(answer.get("waited_s", 0.0)) + taken_away_s
     spinning, ran_s = (spec.threads, 0.0) if spec.spins else (1, all_ran_s / spec.threads)
-    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spinning), cpu_s)
+    return Block(calls_ns, *bounds_s(calls_ns, waited_s, ran_s, spinning, rows), cpu_s)
 
 
 def bounds_s(
-    calls_ns: Sequence[int], waited_s: float, ran_s: float = 0.0, spinning: int = 1
+    calls_ns: Sequence[int],
+    waited_s: float,
+    ran_s: float = 0.0,
+    spinning: int = 1,
+    rows: int = 1,
 ) -> tuple[float, float]:
     """The most and the least seconds per call that a disturbed block can have taken undisturbed.
 
-    Waiting only adds time. The most is the median call: a slice of time that others take falls into
-    few of many calls, and leaves the rest as they are. The least is what all calls together took
-    without the waits, and not less than half of what each thread ran: a thread that spins for
-    another one runs, and beside busy processes ONNX Runtime's ran half as long again.
+    Waiting only adds time. The most is the mean over the rows of each one's median call: a slice of
+    time that others take falls into few of many calls, and leaves the rest as they are; rows are of
+    different lengths, so that a median over all calls would leave out the longest. The least is
+    what all calls together took without the waits, and not less than half of what each thread ran:
+    a thread that spins for another one runs, and beside busy processes ONNX Runtime's ran half as
+    long again.
 
     Where threads spin at every barrier, as OpenMP's do, they hold each other up beyond what they
     wait for: beside one busy process a PyTorch call of 4.9 ms took 144 on two cores, of which 137
@@ -82,14 +92,17 @@ def bounds_s(
         waited_s: seconds that its threads waited, steal and throttling included.
         ran_s: seconds that each of its threads ran, on average; 0 where that tells nothing.
         spinning: threads that spin at every barrier; 1 where none do.
+        rows: texts, or batches of them, that the calls went round, one after the other.
     """
     wall_s = sum(calls_ns) / 1e9
-    most_s = float(np.median(calls_ns)) / 1e9
+    most_s = float(np.mean([np.median(calls_ns[row::rows]) for row in range(rows)])) / 1e9
     left_s = wall_s - waited_s
     if spinning > 1:
         left_s = max(left_s / spinning, wall_s - WAIT_COST * waited_s)
     least_s = max(left_s, ran_s / SPIN_FACTOR, wall_s * LEAST_SHARE)
-    return most_s, min(most_s, least_s / len(calls_ns))
+    # Never the same number: that would be an undisturbed block, which stands for what is shared
+    # with others too.
+    return most_s, min(math.nextafter(most_s, 0.0), least_s / len(calls_ns))
 
 
 def had_to_wait(answer: Mapping[str, Any]) -> bool:

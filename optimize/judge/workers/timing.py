@@ -118,7 +118,7 @@ class _Clock:
 
     def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
         self._plan, self._tell = plan, tell
-        self._started = self._begun = time.monotonic()
+        self._begun = time.monotonic()
         self._lasted: list[float] = []
 
     def begin(self) -> None:
@@ -131,8 +131,8 @@ class _Clock:
 
     def goes_on(self, replicates: int) -> bool:
         """Whether another replicate fits into the budget; tells how much there is to come."""
-        spent = time.monotonic() - self._started
-        if spent + self._lasted[-1] > self._plan.budget_s:
+        # Answers come once, however many there are, and are not timed.
+        if sum(self._lasted) + self._lasted[-1] > self._plan.budget_s:
             self._tell(f"timing: the budget of {self._plan.budget_s:.0f} s is spent")
             return False
         goal = next(look for look in self._plan.looks if look >= replicates)
@@ -281,7 +281,9 @@ class _Blocks:
             or any(map(had_to_wait, answers.values()))
         )
         away_s = stolen + throttled if disturbed else None
+        rows = self._rows[workload]
         taken = {
-            name: block_of(answer, workers[name].spec, away_s) for name, answer in answers.items()
+            name: block_of(answer, workers[name].spec, rows, away_s)
+            for name, answer in answers.items()
         }
         return taken, disturbed

@@ -125,6 +125,33 @@ def test_what_is_another_workload_under_the_same_name_is_not_compared(table, nam
     assert results(seen)["regression-speed"].verdict == "inconclusive"
 
 
+BUSY = {"beside_neighbours": True}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "startup", "verdict"),
+    [
+        ({}, {}, 0.6, "fail"), ({}, BUSY, 0.6, "inconclusive"), (BUSY, {}, 0.6, "fail"),
+        ({}, {}, 0.3, "pass"), (BUSY, {}, 0.3, "inconclusive"), ({}, BUSY, 0.3, "pass"),
+    ],
+)  # fmt: skip
+def test_starts_of_two_runs_of_which_one_waited(before, now, startup, verdict):
+    """Waiting only adds time: it can excuse what is slow now, and be what was slow then."""
+    stored = alike(timing=timing(0.5).model_copy(update=before))
+    seen = evidence(stored=stored, startup=startup)
+    seen = dataclasses.replace(seen, timing=seen.timing.model_copy(update=now))
+    found = results(seen)["regression-startup"]
+    assert found.verdict == verdict
+    assert ("others wanted the cores" in found.reason) == (verdict == "inconclusive")
+
+
+def test_a_length_of_texts_that_changed_is_told_where_the_weights_are_the_same():
+    changed = parse({**SETTINGS.model_dump(mode="json"), "teacher": {"max_length": 77}}, "now")
+    stored = HeldAgainst("s", report())
+    (told,) = stored.stored(report().fingerprint, "full", changed).unlike
+    assert told == f"teacher.max_length: {SETTINGS.teacher.max_length} → 77"
+
+
 @pytest.mark.parametrize("gone", ["student-int8", "teacher-onnx"])
 def test_a_stored_variant_without_times_is_not_decided(gone):
     stored = report()

@@ -107,6 +107,18 @@ def test_a_worse_bundle_fails_its_gate(gate, change, words):
     assert result.remedy
 
 
+def test_a_slow_start_beside_others_is_no_failure():
+    """Waiting only adds time, so that a start within the limit stands."""
+    for startup, verdict in ((1.01, "inconclusive"), (0.9, "pass")):
+        seen = evidence(startup=startup)
+        busy = seen.timing.model_copy(update={"beside_neighbours": True})
+        table = {"gates": GATES, "judge": {"workloads": {"typical": {}}}}
+        seen = dataclasses.replace(seen, timing=busy)
+        found = decide_all(parse(table, "test").gates, seen, ("typical",))
+        (result,) = (each for each in found if each.gate == "startup")
+        assert result.verdict == verdict
+
+
 def test_a_gates_own_remedy_is_what_a_failure_says():
     gates = {"size": GATES["size"] | {"remedy": "ask the search team"}}
     assert results(gates, size=201)["size"].remedy == "ask the search team"

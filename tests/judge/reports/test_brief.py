@@ -110,6 +110,23 @@ def test_a_run_without_a_verdict_takes_the_place_of_an_earlier_pass(
     assert ("    gate: the kit @someone" in body) == (outcome == "failure")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "stands"),
+    [
+        ("pass", "success", True), ("pass", "failure", False), ("pass", "cancelled", False),
+        ("fail", "failure", True), ("fail", "cancelled", False), ("inconclusive", "failure", True),
+    ],
+)  # fmt: skip
+def test_what_a_run_had_written_before_it_was_stopped_is_no_pass(
+    canned_report, tmp_path, verdict, outcome, stands
+):
+    (tmp_path / "comment.md").write_text(comment(canned_report(verdict)))
+    _, _, body = posted(tmp_path, OUTCOME=outcome)
+    first = verdict.upper() if stands else "FAIL"  # without a verdict it is no pass
+    assert body.splitlines()[1].startswith(f"### {first}")
+    assert ("No verdict" in body) != stands
+
+
 def test_a_failure_beside_the_gates_is_told(canned_report):
     found = canned_report("pass").model_copy(update={"failure": "2 tests failed"})
     assert "### FAIL · Do not ship: 2 tests failed" in comment(found)

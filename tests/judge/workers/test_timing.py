@@ -354,6 +354,30 @@ def test_a_neighbour_now_and_then_is_none(tiny_kit, monkeypatch):
     assert not measured(tiny_kit, undecided=lambda timing: Undecided()).beside_neighbours
 
 
+@given(st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=4), st.integers(1, 4), st.data())
+def test_rows_of_unlike_lengths_are_all_in_the_most(rows_s, rounds, data):
+    """Whatever waits where: a median over all calls would leave out the longest row."""
+    waits = [data.draw(st.floats(0, 0.01)) for _ in range(rounds * len(rows_s))]
+    calls_ns = [round(1e9 * (rows_s[call % len(rows_s)] + wait)) for call, wait in enumerate(waits)]
+    most, least = blocks.bounds_s(calls_ns, sum(waits), rows=len(rows_s))
+    true_s = sum(rows_s) / len(rows_s)
+    assert least * (1 - 1e-5) <= true_s <= most * (1 + 1e-5)
+    assert least < most  # a disturbed block is never taken for an undisturbed one
+
+
+def test_answers_are_no_part_of_the_budget(monkeypatch):
+    now = iter([0.0, 0.0, 10.0, 1000.0, 1010.0])
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(now))
+    told = []
+    clock = timing._Clock(Plan(looks=(2,), blocks=4, budget_s=25.0), told.append)
+    clock.begin()
+    clock.end()
+    assert clock.goes_on(1), told
+    clock.begin()  # after 990 s of answers
+    clock.end()
+    assert not clock.goes_on(2)
+
+
 def test_few_waits_among_spinning_threads_leave_much_known():
     """The undisturbed time of 20 ms with 2 ms of waits is near 18, not half of it."""
     _, least = blocks.bounds_s([20_000_000], 0.002, 0.0, spinning=2)
