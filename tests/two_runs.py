@@ -44,6 +44,18 @@ def facts(size=200, digest="student"):
     return VariantFacts(size_bytes=size, parameters=1, model_sha256=digest)
 
 
+def beside(timing):
+    """The same, while other processes wanted the cores."""
+    disturbed = {
+        workload: {
+            name: each.model_copy(update={"beside_neighbours": True})
+            for name, each in variants.items()
+        }
+        for workload, variants in timing.series.items()
+    }
+    return timing.model_copy(update={"series": disturbed})
+
+
 def timing(seconds, baseline_s=None, startup=0.3, peak=100.0):
     timed = {"teacher-onnx": series(1.0), "student-int8": series(seconds)}
     startups, peaks = {"student-int8": (startup,) * 12}, {"student-int8": (int(peak),) * 12}

@@ -29,9 +29,9 @@ def report(arguments: argparse.Namespace) -> int:
     from optimize.judge.reports.nodes import read_nodes
     from optimize.judge.reports.page import html
     from optimize.judge.reports.render import svg, terminal
-    from optimize.judge.stored import read_report
+    from optimize.judge.stored import read_vouched
 
-    *earlier, report = sorted(map(read_report, arguments.files), key=lambda each: each.created)
+    *earlier, report = sorted(map(read_vouched, arguments.files), key=lambda each: each.created)
     if others := {each.recipe for each in earlier} - {report.recipe}:
         raise ValueError(
             f"reports of {report.recipe} and of {', '.join(sorted(others))}: a history is of one "
@@ -108,7 +108,7 @@ def duet(arguments: argparse.Namespace) -> int:
 
 def save_baseline(arguments: argparse.Namespace) -> int:
     """Keep a report that passed, and what further runs of the same models differ by."""
-    from optimize.judge.stored import read_report, together, write_json
+    from optimize.judge.stored import read_vouched, together, write_json
 
     target: Path = arguments.out
     if not arguments.reports and arguments.runs < 1:
@@ -116,7 +116,7 @@ def save_baseline(arguments: argparse.Namespace) -> int:
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; give a file with --out")
     target.parent.mkdir(parents=True, exist_ok=True)
-    given = {str(path): _passed(read_report(path), str(path)) for path in arguments.reports}
+    given = {str(path): _passed(read_vouched(path), str(path)) for path in arguments.reports}
     measured = _measured_runs(arguments, given)
     kept = together(given | {str(path): report for path, report in measured.items()})
     write_json(kept, target)

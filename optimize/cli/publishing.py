@@ -67,9 +67,9 @@ def _write_words(staged: Path, manifest: Manifest, arguments: argparse.Namespace
 
 
 def _report_of(path: Path, manifest: Manifest, whole: str) -> tuple[Report, str]:
-    from optimize.judge.stored import read_report
+    from optimize.judge.stored import read_vouched
 
-    report = read_report(path)
+    report = read_vouched(path)
     digest = manifest.files["model.onnx"].sha256
     for name, facts in report.variants.items():
         # One model with another bias or tokenizer answers otherwise; older reports do not tell.

@@ -18,7 +18,7 @@ from optimize.bundle.manifest import KIT_NAME, MANIFEST_NAME
 from optimize.judge.held_against import HeldAgainst
 from optimize.judge.kit import Kit
 from optimize.judge.records import Report
-from optimize.judge.stored import REPORT_NAME, check_verdicts, read_report
+from optimize.judge.stored import REPORT_NAME, check_verdicts, read_vouched
 from optimize.settings.gates import BASELINE
 from optimize.settings.load import has_project_settings
 from optimize.workspace import Tell
@@ -214,7 +214,7 @@ def _at(path: Path, source: str, variant: str) -> Baseline:
         return Baseline(source, bundle=path)
     file = path / REPORT_NAME if path.is_dir() else path
     if file.is_file():
-        report = read_report(file)
+        report = read_vouched(file)
         check_verdicts(report, source)
         return Baseline(source, report=report)
     what = "does not exist" if not path.exists() else "holds none of these"

@@ -75,11 +75,7 @@ def read_report(path: Path) -> Report:
         report = Report.model_validate(content)
     except ValidationError as error:
         raise StoredError(f"{path} is not a report: {error}") from error
-    if report.content_sha256 is None:
-        if report.schema_version >= DIGEST_SINCE:
-            why = f"{path} has no {DIGEST_KEY}: it was not written so by a run"
-            raise StoredError(f"{why}. {AGAIN}")
-    else:
+    if report.content_sha256 is not None:
         found = _written_digest(content, path)
         if report.content_sha256 != found:
             raise StoredError(
@@ -93,6 +89,18 @@ def read_report(path: Path) -> Report:
         more = f"; and {left} more" if left > 0 else ""
         raise StoredError(f"{path} contradicts itself: {shown}{more}. {AGAIN}")
     return compared(report)
+
+
+def read_vouched(path: Path) -> Report:
+    """A report that decides or is shown to decide: one whose digest is there.
+
+    Raises:
+        StoredError: as :func:`read_report`; or it has no digest, which every run writes.
+    """
+    report = read_report(path)
+    if report.schema_version >= DIGEST_SINCE and report.content_sha256 is None:
+        raise StoredError(f"{path} has no {DIGEST_KEY}: it was not written so by a run. {AGAIN}")
+    return report
 
 
 def check_verdicts(report: Report, source: str) -> None:

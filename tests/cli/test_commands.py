@@ -13,7 +13,7 @@ from optimize.cli import main
 from optimize.cli.arguments import build_parser, every_command
 from optimize.cli.commands import RUNNERS
 from optimize.judge.reports.render import write_report
-from optimize.judge.stored import read_report
+from optimize.judge.stored import read_report, write_json
 from optimize.pipeline import runner as pipeline
 from optimize.settings.load import load, shipped_recipes
 
@@ -283,7 +283,7 @@ def test_refused_build_leaves_nothing(tiny_kit, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("verdict", ["fail", "inconclusive"])
 def test_baseline_that_did_not_pass_is_not_saved(canned_report, tmp_path, capsys, verdict):
-    (tmp_path / "report.json").write_text(canned_report(verdict).model_dump_json())
+    write_json(canned_report(verdict), tmp_path / "report.json")
     target = tmp_path / "baseline.json"
     assert main(["baseline", "save", str(tmp_path), "--out", str(target)]) == 1
     assert not target.exists()

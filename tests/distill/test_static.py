@@ -81,3 +81,10 @@ def test_losses_on_layers_are_refused(tmp_path):
     recipe.write_text('[student]\nshape = "static"\n[distill]\nhidden = 1.0\n')
     with pytest.raises(SettingsError, match="has no layers"):
         settings.load(str(recipe), tmp_path)
+
+
+@pytest.mark.parametrize("cut", [{"feed_forward": 8}, {"heads": 2}])
+def test_cuts_of_layers_are_refused(cut):
+    told = f'no layers to cut: set student.{next(iter(cut))} = "all"'
+    with pytest.raises(SettingsError, match=told):
+        settings.parse({"student": {"shape": "static", **cut}}, "t")

@@ -23,7 +23,7 @@ from optimize.judge.records import LabelChange, Predictions, Report, Series, Spa
 from optimize.judge.reports.tables import MARKS, Table
 from optimize.judge.statistics.accuracy import changed_rows, differing, label_changes
 from optimize.judge.statistics.sequential import decide
-from optimize.judge.stored import REPORT_NAME, read_report
+from optimize.judge.stored import REPORT_NAME, read_vouched
 
 FAILURE_NAME = "failure.txt"
 ABSENT = "—"
@@ -133,7 +133,7 @@ def _read(path: Path, variant: str) -> Run:
     if said.is_file() or not file.is_file():
         why = said.read_text(encoding="utf-8").strip() if said.is_file() else f"no {file}"
         return Run(folder.name, failure=why)
-    report = read_report(file)
+    report = read_vouched(file)
     if variant not in report.variants:
         raise CompareError(
             f"{file} has no variant {variant!r} (it has {', '.join(report.variants)}); choose one "

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from two_runs import (
     SETTINGS,
     alike,
+    beside,
     evidence,
     facts,
     report,
@@ -125,21 +126,22 @@ def test_what_is_another_workload_under_the_same_name_is_not_compared(table, nam
     assert results(seen)["regression-speed"].verdict == "inconclusive"
 
 
-BUSY = {"beside_neighbours": True}
+def idle(timing):
+    return timing
 
 
 @pytest.mark.parametrize(
     ("before", "now", "startup", "verdict"),
     [
-        ({}, {}, 0.6, "fail"), ({}, BUSY, 0.6, "inconclusive"), (BUSY, {}, 0.6, "fail"),
-        ({}, {}, 0.3, "pass"), (BUSY, {}, 0.3, "inconclusive"), ({}, BUSY, 0.3, "pass"),
+        (idle, idle, 0.6, "fail"), (idle, beside, 0.6, "inconclusive"), (beside, idle, 0.6, "fail"),
+        (idle, idle, 0.3, "pass"), (beside, idle, 0.3, "inconclusive"), (idle, beside, 0.3, "pass"),
     ],
 )  # fmt: skip
 def test_starts_of_two_runs_of_which_one_waited(before, now, startup, verdict):
     """Waiting only adds time: it can excuse what is slow now, and be what was slow then."""
-    stored = alike(timing=timing(0.5).model_copy(update=before))
+    stored = alike(timing=before(timing(0.5)))
     seen = evidence(stored=stored, startup=startup)
-    seen = dataclasses.replace(seen, timing=seen.timing.model_copy(update=now))
+    seen = dataclasses.replace(seen, timing=now(seen.timing))
     found = results(seen)["regression-startup"]
     assert found.verdict == verdict
     assert ("others wanted the cores" in found.reason) == (verdict == "inconclusive")

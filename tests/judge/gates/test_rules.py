@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from two_runs import beside
 
 from optimize.judge.gates.control import control_of, timing_verdict
 from optimize.judge.gates.evidence import Evidence
@@ -111,9 +112,8 @@ def test_a_slow_start_beside_others_is_no_failure():
     """Waiting only adds time, so that a start within the limit stands."""
     for startup, verdict in ((1.01, "inconclusive"), (0.9, "pass")):
         seen = evidence(startup=startup)
-        busy = seen.timing.model_copy(update={"beside_neighbours": True})
         table = {"gates": GATES, "judge": {"workloads": {"typical": {}}}}
-        seen = dataclasses.replace(seen, timing=busy)
+        seen = dataclasses.replace(seen, timing=beside(seen.timing))
         found = decide_all(parse(table, "test").gates, seen, ("typical",))
         (result,) = (each for each in found if each.gate == "startup")
         assert result.verdict == verdict
