@@ -96,19 +96,18 @@ find_base() {
   fi
 }
 
-# Whether a table tool.optimize is in what is read, however TOML writes it. What is no TOML is no
-# reason to leave out the baseline: the run says what is wrong with it.
+# Whether a table tool.optimize may be in what is read, however TOML writes it. What cannot be read is
+# no reason to leave out the baseline: the run says what is wrong with it.
 tells_settings() {
+  local code=0
   python -c 'import sys
 try:
     import tomllib
 except ImportError:
     import tomli as tomllib
-try:
-    table = tomllib.loads(sys.stdin.buffer.read().decode())
-except ValueError:
-    sys.exit(0)
-sys.exit("optimize" not in table.get("tool", {}))'
+table = tomllib.loads(sys.stdin.buffer.read().decode())
+sys.exit(0 if "optimize" in table.get("tool", {}) else 3)' 2>/dev/null || code=$?
+  [[ $code -ne 3 ]]
 }
 
 # Whether a project's settings are in a revision; where HEAD has none itself, that says nothing.

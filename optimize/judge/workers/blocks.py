@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,9 @@ from optimize.judge.workers.process import WorkerSpec
 WAIT_SHARE = 0.2
 # A block's undisturbed time is never taken to be less than this share of its wall time.
 LEAST_SHARE = 0.01
+# Nor are the two ends the same number: that would be an undisturbed block, beside which nobody
+# wanted what is shared and in no account. The logarithm of a ratio has to show it.
+LEAST_GAP = 1e-9
 # A thread may run so many times as long as undisturbed, since it spins while another waits.
 SPIN_FACTOR = 2.0
 # Where threads spin for each other, what a wait costs beyond itself, caches filled again included:
@@ -100,9 +102,7 @@ def bounds_s(
     if spinning > 1:
         left_s = max(left_s / spinning, wall_s - WAIT_COST * waited_s)
     least_s = max(left_s, ran_s / SPIN_FACTOR, wall_s * LEAST_SHARE)
-    # Never the same number: that would be an undisturbed block, which stands for what is shared
-    # with others too.
-    return most_s, min(math.nextafter(most_s, 0.0), least_s / len(calls_ns))
+    return most_s, min(most_s * (1 - LEAST_GAP), least_s / len(calls_ns))
 
 
 def had_to_wait(answer: Mapping[str, Any]) -> bool:
