@@ -6,8 +6,8 @@ built and nothing heavy is imported.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
@@ -258,7 +258,13 @@ def _int8(
 
 def can_quantize(recipe: QuantizationRecipe) -> bool:
     """Whether what a recipe needs is installed."""
-    return recipe != "optimum-dynamic" or importlib.util.find_spec("optimum") is not None
+    if recipe != "optimum-dynamic":
+        return True
+    try:  # not by its folder: one that was taken away may leave an empty one
+        metadata.version("optimum-onnx")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 class _Calibration:

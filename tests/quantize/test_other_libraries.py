@@ -1,6 +1,5 @@
 """A bundle is loaded by the libraries that people know, and they answer the same."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from optimize.bundle.classifier import Classifier
 from optimize.bundle.session import session_options
 from optimize.models.folder import copy_loading_files
+from optimize.pipeline.graph import can_quantize
 
 TEXTS = ["please track my order now", "cancel the thing today", "where is my money back", "hello"]
 
@@ -35,9 +35,7 @@ def test_a_type_of_our_own_is_told_as_what_others_know(tmp_path):
     assert told == own | {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("optimum") is None, reason="optimum allows no transformers 5"
-)
+@pytest.mark.skipif(not can_quantize("optimum-dynamic"), reason="optimum allows no transformers 5")
 def test_optimum_and_a_pipeline_answer_the_same(tiny_kit):
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer, pipeline

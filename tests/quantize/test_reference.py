@@ -1,6 +1,6 @@
 """The reference project's way, through optimum, where that is installed."""
 
-import importlib.util
+from importlib import metadata
 
 import onnx
 import pytest
@@ -8,13 +8,12 @@ import pytest
 from optimize import settings
 from optimize.bundle.folder import read_manifest
 from optimize.judge.kit import read_kit
-from optimize.pipeline import graph as graph_module
-from optimize.pipeline.graph import StageError
+from optimize.pipeline.graph import StageError, can_quantize
 from optimize.pipeline.runner import Build, Runner, build
 from optimize.settings.judging import COMPARED
 
 needs_optimum = pytest.mark.skipif(
-    importlib.util.find_spec("optimum") is None, reason="the extra `optimum` is not installed"
+    not can_quantize("optimum-dynamic"), reason="the extra `optimum` is not installed"
 )
 
 
@@ -43,13 +42,18 @@ def test_manifest_says_who_exported(tiny_kit):
 
 
 @pytest.fixture
-def without_optimum(monkeypatch):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        graph_module.importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "optimum" else real(name, *rest),
-    )
+def without_optimum(monkeypatch, tmp_path):
+    """It was taken away, and pip has left empty folders of it."""
+    real = metadata.version
+
+    def version(name):
+        if name == "optimum-onnx":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    (tmp_path / "left" / "optimum" / "exporters").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "left"))
+    monkeypatch.setattr(metadata, "version", version)
 
 
 def test_without_optimum_the_row_is_left_out_and_said_so(
