@@ -57,8 +57,8 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
         check_onnx_size(teacher.checkpoint, teacher.revision)
     if student.shape != "static":
         check_exportable(source.checkpoint, load_config(source.checkpoint, source.revision))
-        if own and student.is_whole:
-            check_onnx_size(student.checkpoint, student.revision)
+        if student.is_whole:
+            check_onnx_size(source.checkpoint, source.revision)
     if (own_ones := own_texts(settings)) is not None:
         own_ones.count  # noqa: B018 — read now, and not first when the teacher has trained
     _check_vocabulary(student, source, tokenizer)

@@ -101,10 +101,13 @@ def test_what_no_texts_could_make_possible_is_refused_before_the_teacher(
         preflight(load(str(tiny_recipe), None, [*plain, *changes])[0])
 
 
+@pytest.mark.parametrize("own", [False, True])
 def test_a_student_that_no_onnx_file_holds_is_refused_before_the_teacher(
-    tiny_recipe, tiny_backbone, tmp_path, monkeypatch
+    tiny_recipe, tiny_backbone, monkeypatch, own
 ):
-    whole = [f"student.checkpoint={tiny_backbone}", "student.layers=all"]
+    """Also where it is all of a teacher that stays in PyTorch."""
+    whole = ["student.layers=all"]
+    whole += [f"student.checkpoint={tiny_backbone}"] if own else []
     whole.append('judge.variants=["teacher-torch", "student-onnx", "student-int8"]')
     monkeypatch.setattr("optimize.models.fit.LARGEST_ONNX", 1000)
     with pytest.raises(CheckpointError, match="an ONNX file holds 2 GiB at most"):
