@@ -183,6 +183,7 @@ def test_writer_learns_what_a_class_is_about(language_model, train):
     assert told[-1].startswith("loss ")
 
 
+@pytest.mark.whole
 def test_texts_are_new_distinct_and_the_same_for_a_seed(language_model, train):
     def made(**more):
         chosen = settings(

@@ -170,6 +170,7 @@ def test_what_it_can_teach_is_known_beforehand(
         preflight(chosen)
 
 
+@pytest.mark.whole
 def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path, caplog):
     """It learns the tiny task, and INT8 has its attention in one piece."""
     changes = (

@@ -131,6 +131,7 @@ def test_another_family(tiny_tokenizer):
         narrow(DistilBertForSequenceClassification(config), tiny_tokenizer, TEXTS, 16)
 
 
+@pytest.mark.whole
 def test_the_whole_chain(tiny_recipe, tiny_cache, tmp_path):
     """It learns the tiny task, and INT8 has its attention in one piece."""
     changes = (

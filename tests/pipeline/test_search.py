@@ -79,6 +79,7 @@ def found(tiny_recipe, tiny_kit, tiny_cache, tmp_path_factory):
         return search(chosen, None, lambda line: None, tiny_cache), chosen, tmp_path
 
 
+@pytest.mark.whole
 def test_shapes_are_weighed_timed_and_taught(found, tmp_path):
     outcome, chosen, folder = found
     assert [shape.name for shape in shapes_of(chosen)] == ["1 layers", "static, 16 wide"]
