@@ -216,9 +216,11 @@ def warn_of_judged_texts(splits: Splits, own: OwnTexts, limit: float) -> None:
     Warns:
         LeakageWarning: more of validation's or test's texts are among them.
     """
-    added = {text_rules.normalised(text) for text in own.texts()}
-    for name in ("validation", "test"):
-        texts = splits[name].texts
+    judged = {name: splits[name].texts for name in ("validation", "test")}
+    wanted = {text_rules.normalised(text) for texts in judged.values() for text in texts}
+    # Of a file that may have millions of texts only these are kept.
+    added = wanted.intersection(map(text_rules.normalised, own.texts()))
+    for name, texts in judged.items():
         leaked = [text for text in texts if text_rules.normalised(text) in added]
         if len(leaked) > limit * len(texts):
             warnings.warn(

@@ -70,7 +70,7 @@ def prune_vocabulary(
     counts = token_counts(tokenizer, texts)
     needed = _needed(content, known, tokenizer)
     needed |= _without_pieces(content, known, counts)
-    _check_room(needed, size)
+    _check_room(needed, size, ", with words of the texts that these cannot spell")
     kept = _chosen(content, known, counts, needed, size)
     seen = token_counts(tokenizer, held_out)
     lost = sum(count for token, count in seen.items() if token not in kept)
@@ -98,12 +98,11 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, size: int) -> None:
         _check_room(_needed(content, known, tokenizer), size)
 
 
-def _check_room(needed: Collection[int], size: int) -> None:
+def _check_room(needed: Collection[int], size: int, more: str = "") -> None:
     if len(needed) > size:
         raise StudentError(
             f"student.vocabulary = {size}, but the special tokens and single characters of this "
-            f"tokenizer, with words of the texts that these cannot spell, are {len(needed)}; "
-            "ask for more"
+            f"tokenizer alone are {len(needed)}{more}; ask for more"
         )
 
 

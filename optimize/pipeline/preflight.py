@@ -11,7 +11,7 @@ from optimize.judge.checks import too_few
 from optimize.judge.statistics.accuracy import distinct_rows
 from optimize.pipeline.graph import has_teacher_onnx, own_texts
 from optimize.settings.recipe import Settings
-from optimize.settings.training import StudentSettings, TeacherSettings
+from optimize.settings.training import StudentSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,10 +25,12 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
 
     Raises:
         CheckpointError: one that does not fit; see :func:`optimize.models.fit.check_fit`.
+        StudentError: a student that cannot be cut out of its checkpoint.
         DataError: texts of the user's own that cannot be read.
     """
     if not settings.builds_chain:
         return None
+    from optimize.distill.vocabulary import check_vocabulary
     from optimize.models.checkpoint import load_config
     from optimize.models.fit import check_exportable, check_fit, check_onnx_size
 
@@ -43,8 +45,9 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
         layers=None if own else student.layers,
         problem_type=settings.data.problem_type,
     )
+    of_student = tokenizer
     if own:
-        check_fit(
+        of_student = check_fit(
             student.checkpoint,
             student.revision,
             length,
@@ -61,30 +64,11 @@ def preflight(settings: Settings) -> PreTrainedTokenizerFast | None:
             check_onnx_size(source.checkpoint, source.revision)
     if (own_ones := own_texts(settings)) is not None:
         own_ones.count  # noqa: B018 — read now, and not first when the teacher has trained
-    _check_vocabulary(student, source, tokenizer)
+    if student.vocabulary is not None:
+        check_vocabulary(of_student, student.vocabulary)
     _check_shape(student, source.checkpoint, source.revision)
     _check_learning(settings)
     return tokenizer
-
-
-def _check_vocabulary(
-    student: StudentSettings,
-    source: TeacherSettings | StudentSettings,
-    of_teacher: PreTrainedTokenizerFast,
-) -> None:
-    """Refuse a vocabulary that the tokenizer cannot be cut to, whatever the texts are.
-
-    Raises:
-        StudentError: its single characters alone are more, or it is of another kind.
-    """
-    if student.vocabulary is None:
-        return
-    from optimize.distill.vocabulary import check_vocabulary
-    from optimize.models.checkpoint import load_tokenizer
-
-    own = source is student
-    tokenizer = load_tokenizer(source.checkpoint, source.revision) if own else of_teacher
-    check_vocabulary(tokenizer, student.vocabulary)
 
 
 def _check_shape(student: StudentSettings, checkpoint: str, revision: str | None) -> None:

@@ -75,3 +75,14 @@ def test_no_figure_and_no_verdict_is_cut(canned_report, width):
         if colour:
             assert max(map(len, told.splitlines())) <= width
     assert "…" not in svg(report)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "told"),
+    [(3, "three replicates"), (1, "1 of three replicates, since judge.budget_s was spent")],
+)
+def test_quick_mode_says_how_many_replicates_it_took(replicates, told):
+    report = make_report("pass")
+    timing = report.timing.model_copy(update={"replicates": replicates})
+    quick = report.model_copy(update={"timing": timing, "mode": "quick"})
+    assert f"quick mode: {told}; brackets" in terminal(quick, 400, colour=False)
